@@ -1,0 +1,40 @@
+"""Where an object of known size and rotation stands, from the box it fills in the image."""
+
+from __future__ import annotations
+
+import torch
+
+from flowpose_ros.geometry.camera import box_around, project
+
+
+def translation_from_box(points: torch.Tensor, R: torch.Tensor, box: torch.Tensor, K: torch.Tensor,
+                         *, iterations: int = 4) -> torch.Tensor:
+    """Translations t [B,3] metres that make the projected object fill a 2D box.
+
+    points [N,3] on the object, object frame; R [B,3,3] rotations R_cam_obj; box [4] or [B,4] pixels
+    (left, top, right, bottom); K [3,3] or [B,3,3].
+    Source: MegaPose's rule (start at 1 m on the ray through the box's centre, depth from the
+    object's extents, mean of both directions), then `iterations` corrections with the true
+    perspective, which also re-centre the box when the object's origin is not its middle.
+    """
+    B = R.shape[0]
+    box, K = box.to(R).expand(B, 4), K.to(R).expand(B, 3, 3)
+    focal = torch.stack([K[:, 0, 0], K[:, 1, 1]], -1)
+    principal = torch.stack([K[:, 0, 2], K[:, 1, 2]], -1)
+    centre = (box[:, :2] + box[:, 2:]) / 2
+    size = (box[:, 2:] - box[:, :2]).clamp_min(1.0)  # a box thinner than a pixel tells no distance
+    rotated = points.to(R) @ R.transpose(-1, -2)
+    # Nearer than this the object would reach behind the camera.
+    nearest = -1.05 * rotated[..., 2].amin(1, keepdim=True).clamp_max(-1e-6)
+
+    extent = (rotated.amax(1) - rotated.amin(1))[:, :2]
+    z = torch.maximum((focal * extent / size).mean(1, keepdim=True), nearest)
+    t = torch.cat([(centre - principal) / focal * z, z], -1)
+    for _ in range(iterations):
+        now = box_around(project(rotated + t[:, None], K))
+        t = t * torch.maximum(((now[:, 2:] - now[:, :2]) / size).mean(1, keepdim=True),
+                              nearest / t[:, 2:])
+        now = box_around(project(rotated + t[:, None], K))
+        shift = (centre - (now[:, :2] + now[:, 2:]) / 2) / focal * t[:, 2:]
+        t = torch.cat([t[:, :2] + shift, t[:, 2:]], -1)
+    return t
