@@ -1,0 +1,209 @@
+"""Puts the messages of one camera together into frames by their stamps. Knows nothing of ROS.
+
+Every queue is bounded and loses its oldest stamp first; a stamp that jumps back (a bag that loops, a
+clock that was set) forgets everything later than it, so that no queue can fill up with messages from
+a future that never comes.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from flowpose_ros.options import check_options, option
+
+
+class Stream(str, Enum):
+    """The inputs of a camera."""
+
+    IMAGE = "image"
+    INFO = "camera_info"
+    DEPTH = "depth"
+    DETECTIONS = "detections"
+
+
+@dataclass(frozen=True)
+class AssemblerOptions:
+    """How far stamps may differ and how long parts are kept."""
+
+    slop_s: float = option(0.015, "largest difference of stamps within one frame, seconds; "
+                           "keep it below half the time between images", low=0.0, high=1.0)
+    queue_size: int = option(10, "messages kept per input while their partners are awaited",
+                             low=1, high=1000)
+    jump_back_s: float = option(0.1, "a stamp this much older than its predecessor clears the state, seconds",
+                                low=0.0, high=60.0)
+    depth_patience_s: float = option(1.0, "with depth 'auto', images go on without depth once it has been "
+                                     "silent for so long, seconds", low=0.0, high=60.0)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The messages of one frame; depth is None where there is none.
+
+    epoch counts the jumps back so far: state kept from another epoch is void.
+    """
+
+    stamp_ns: int
+    image: Any
+    info: Any
+    detections: Any
+    depth: Any = None
+    epoch: int = 0
+
+
+class FrameAssembler:
+    """Matches images with their detections and depth (nearest stamp) and the latest camera_info.
+
+    depth: "off" never waits for it, "on" always, "auto" as long as `depth_published` and it has not been
+    silent for the patience. The newest complete frame wins; `drops` counts, by reason, every image
+    that did not become part of a frame and every message without a stamp. Not thread-safe.
+    """
+
+    def __init__(self, options: AssemblerOptions = AssemblerOptions(), depth: str = "auto") -> None:
+        self.drops: Counter[str] = Counter()
+        self.received: Counter[Stream] = Counter()
+        self.depth_published = True
+        self.epoch = 0
+        self._depth = depth
+        self._size = options.queue_size
+        self._slop = round(options.slop_s * 1e9)
+        self._jump = round(options.jump_back_s * 1e9)
+        self._patience = round(options.depth_patience_s * 1e9)
+        self._info: Any = None
+        self._queues = {stream: _Queue() for stream in (Stream.IMAGE, Stream.DEPTH, Stream.DETECTIONS)}
+        self._newest: dict[Stream, int] = {}
+        self._taken: dict[Stream, int] = {}
+        self._depth_awaited_since: int | None = None
+
+    def add(self, stream: Stream, stamp_ns: int, message: Any) -> Bundle | None:
+        """Take one message; the newest frame that it completes, if any."""
+        self.received[stream] += 1
+        if stream is Stream.INFO:  # calibration hardly changes, and some publish it once or unstamped
+            self._info = message
+            return self._complete()
+        if stamp_ns <= 0:
+            self.drops[f"{stream.value}_without_stamp"] += 1
+            return None
+        if stamp_ns < self._newest.get(stream, stamp_ns) - self._jump:
+            self._jump_back(stamp_ns)
+        self._newest[stream] = max(stamp_ns, self._newest.get(stream, stamp_ns))
+        if stamp_ns <= self._taken.get(stream, 0):
+            self._drop(stream, "stale")
+            return None
+        if stream is Stream.IMAGE and self._depth_awaited_since is None:
+            self._depth_awaited_since = stamp_ns
+        queue = self._queues[stream]
+        queue.insert(stamp_ns, message)
+        bundle = self._complete()
+        if len(queue) > self._size:
+            if stream is Stream.IMAGE:
+                self._drop(stream, self._missing(queue.stamps[0]))
+            queue.remove_first()
+        return bundle
+
+    def queued(self, stream: Stream) -> int:
+        """How many messages of an input wait for their partners."""
+        return len(self._queues[stream])
+
+    def _complete(self) -> Bundle | None:
+        """The newest detections that have an image, camera_info and, where awaited, depth."""
+        images, detections, depths = (self._queues[s] for s in
+                                      (Stream.IMAGE, Stream.DETECTIONS, Stream.DEPTH))
+        if self._info is None:
+            return None
+        for d in reversed(range(len(detections))):
+            i = images.nearest(detections.stamps[d], self._slop)
+            if i is None:
+                continue
+            stamp = images.stamps[i]
+            z = depths.nearest(stamp, self._slop)
+            if z is None and self._depth_may_come(stamp):
+                continue
+            bundle = Bundle(stamp, images.items[i], self._info, detections.items[d],
+                            None if z is None else depths.items[z], self.epoch)
+            self._take(stamp, detections.stamps[d])
+            return bundle
+        return None
+
+    def _depth_may_come(self, stamp: int) -> bool:
+        if self._depth != "auto":
+            return self._depth == "on"
+        since = self._newest.get(Stream.DEPTH, self._depth_awaited_since)
+        return self.depth_published and 0 <= stamp - since <= self._patience
+
+    def _take(self, image_stamp: int, detections_stamp: int) -> None:
+        """Remove a completed frame and everything older."""
+        older = [self._missing(s) for s in self._queues[Stream.IMAGE].stamps if s < image_stamp]
+        for reason in older:
+            self._drop(Stream.IMAGE, reason)
+        self._taken[Stream.IMAGE], self._taken[Stream.DETECTIONS] = image_stamp, detections_stamp
+        self._queues[Stream.IMAGE].remove_until(image_stamp)
+        self._queues[Stream.DETECTIONS].remove_until(detections_stamp)
+        self._queues[Stream.DEPTH].remove_until(image_stamp - self._slop - 1)
+
+    def _missing(self, image_stamp: int) -> str:
+        """What an image still lacks, or that a newer one was preferred."""
+        if self._info is None:
+            return "no_camera_info"
+        if self._queues[Stream.DETECTIONS].nearest(image_stamp, self._slop) is None:
+            return "no_detections"
+        if self._depth != "off" and self._queues[Stream.DEPTH].nearest(image_stamp, self._slop) is None:
+            return "no_depth"
+        return "superseded"
+
+    def _jump_back(self, stamp: int) -> None:
+        """Forget what is later than a stamp that jumped back."""
+        self.epoch += 1
+        last = stamp + self._slop
+        for stream, queue in self._queues.items():
+            for _ in range(queue.remove_after(last)):
+                self._drop(stream, "jump_back")
+        self._newest = {stream: min(newest, stamp) for stream, newest in self._newest.items()}
+        self._taken = {stream: min(taken, stamp - self._slop - 1) for stream, taken in self._taken.items()}
+        self._depth_awaited_since = None
+
+    def _drop(self, stream: Stream, reason: str) -> None:
+        if stream is Stream.IMAGE:  # a frame is lost with its image; other parts are counted through it
+            self.drops[reason] += 1
+
+
+class _Queue:
+    """Messages in the order of their stamps."""
+
+    def __init__(self) -> None:
+        self.stamps: list[int] = []
+        self.items: list[Any] = []
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+    def insert(self, stamp: int, item: Any) -> None:
+        at = bisect.bisect_right(self.stamps, stamp)
+        self.stamps.insert(at, stamp)
+        self.items.insert(at, item)
+
+    def nearest(self, stamp: int, slop: int) -> int | None:
+        """Index of the nearest stamp within slop."""
+        at = bisect.bisect_left(self.stamps, stamp)
+        around = [i for i in (at - 1, at) if 0 <= i < len(self.stamps)]
+        best = min(around, key=lambda i: abs(self.stamps[i] - stamp), default=None)
+        return best if best is not None and abs(self.stamps[best] - stamp) <= slop else None
+
+    def remove_first(self) -> None:
+        del self.stamps[0], self.items[0]
+
+    def remove_until(self, stamp: int) -> None:
+        at = bisect.bisect_right(self.stamps, stamp)
+        del self.stamps[:at], self.items[:at]
+
+    def remove_after(self, stamp: int) -> int:
+        at = bisect.bisect_right(self.stamps, stamp)
+        removed = len(self.stamps) - at
+        del self.stamps[at:], self.items[at:]
+        return removed

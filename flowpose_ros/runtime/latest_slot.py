@@ -1,0 +1,49 @@
+"""A mailbox with one place: what is newer replaces what nobody has taken yet."""
+
+from __future__ import annotations
+
+import threading
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class LatestSlot(Generic[T]):
+    """Hands the newest item from one thread to another; never blocks the giver."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._item: T | None = None
+        self._closed = False
+
+    def put(self, item: T) -> T | None:
+        """Lay an item in; returns the one that it replaced, or the item itself once closed."""
+        with self._changed:
+            if self._closed:
+                return item
+            replaced, self._item = self._item, item
+            self._changed.notify()
+            return replaced
+
+    def take(self, timeout: float | None = None) -> T | None:
+        """Wait up to timeout seconds for an item and empty the slot; None when closed or too late."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._item is not None, timeout)
+            item, self._item = self._item, None
+            return item
+
+    def clear(self) -> T | None:
+        """Empty the slot without waiting."""
+        with self._changed:
+            item, self._item = self._item, None
+            return item
+
+    def close(self) -> None:
+        """Wake whoever waits; nothing goes in or out any more."""
+        with self._changed:
+            self._closed, self._item = True, None
+            self._changed.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed

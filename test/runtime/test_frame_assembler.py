@@ -1,0 +1,166 @@
+"""Frames from messages: matching, newest first, bounded, and alive after a bag's loop."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowpose_ros.errors import OptionError
+from flowpose_ros.runtime.frame_assembler import AssemblerOptions, FrameAssembler, Stream
+
+MS = 1_000_000
+START = 1_000_000 * MS
+
+
+def feed(assembler, *events):
+    """Add (stream letter, milliseconds) events whose message is the event itself; the frames made."""
+    streams = {"i": Stream.IMAGE, "c": Stream.INFO, "z": Stream.DEPTH, "d": Stream.DETECTIONS}
+    made = [assembler.add(streams[letter], START + int(ms * MS), (letter, ms)) for letter, ms in events]
+    return [bundle for bundle in made if bundle]
+
+
+def rgb_assembler(**options):
+    assembler = FrameAssembler(AssemblerOptions(**options), depth="off")
+    feed(assembler, ("c", 0))
+    return assembler
+
+
+def test_equal_stamps_make_a_frame_in_any_order():
+    for order in ("icd", "dci", "cid", "idc", "dic", "cdi"):
+        frames = feed(FrameAssembler(depth="off"), *((letter, 5) for letter in order))
+        assert [(f.stamp_ns, f.image, f.info, f.detections, f.depth) for f in frames] == [
+            (START + 5 * MS, ("i", 5), ("c", 5), ("d", 5), None)]
+
+
+def test_stamps_match_within_the_slop_and_not_beyond():
+    assert feed(rgb_assembler(slop_s=0.01), ("i", 0), ("d", 10))
+    assert not feed(rgb_assembler(slop_s=0.01), ("i", 0), ("d", 10.001))
+
+
+def test_late_detections_go_to_their_own_image_not_to_the_newest():
+    frames = feed(rgb_assembler(slop_s=0.02), ("i", 0), ("i", 16), ("d", 0))
+    assert frames[0].image == ("i", 0)
+
+
+def test_the_newest_complete_frame_wins_and_older_images_are_counted():
+    assembler = FrameAssembler(depth="off")
+    frames = feed(assembler, ("i", 0), ("d", 0), ("i", 33), ("i", 66), ("d", 66), ("c", 66))
+    assert [f.image for f in frames] == [("i", 66)]
+    assert assembler.drops == {"superseded": 1, "no_detections": 1}
+
+
+def test_an_image_older_than_the_last_frame_is_stale():
+    assembler = rgb_assembler()
+    assert len(feed(assembler, ("i", 50), ("d", 50), ("i", 10), ("d", 10))) == 1
+    assert assembler.drops == {"stale": 1}
+
+
+def test_images_without_detections_fall_out_of_the_full_queue():
+    assembler = rgb_assembler(queue_size=3)
+    assert not feed(assembler, *(("i", 33 * n) for n in range(10)))
+    assert assembler.queued(Stream.IMAGE) == 3
+    assert assembler.drops == {"no_detections": 7}
+
+
+def test_images_without_camera_info_say_so():
+    assembler = FrameAssembler(AssemblerOptions(queue_size=1), depth="off")
+    feed(assembler, ("i", 0), ("d", 0), ("i", 33), ("d", 33))
+    assert assembler.drops == {"no_camera_info": 1}
+
+
+def test_a_message_without_a_stamp_is_counted():
+    assembler = rgb_assembler()
+    assert assembler.add(Stream.IMAGE, 0, "image") is None
+    assert assembler.add(Stream.DETECTIONS, -5, "detections") is None
+    assert assembler.drops == {"image_without_stamp": 1, "detections_without_stamp": 1}
+
+
+def test_a_looping_bag_goes_on():
+    # message_filters starves here: its full queue evicts the smallest stamp, the newest message
+    assembler = rgb_assembler(queue_size=4)
+    loop = [(letter, 33 * n) for n in range(20) for letter in "id"]
+    epochs = {frame.epoch: [] for frame in feed(assembler, *loop)}
+    for _ in range(3):
+        for frame in feed(assembler, *loop):
+            epochs.setdefault(frame.epoch, []).append(frame.image[1])
+    assert assembler.epoch >= 3
+    assert [len(stamps) for stamps in epochs.values()][1:] == [20, 20, 20]
+
+
+def test_a_loop_goes_on_when_late_messages_of_the_last_round_arrive_after_the_jump():
+    assembler = rgb_assembler()
+    feed(assembler, ("i", 900), ("d", 900), ("i", 933), ("i", 0), ("d", 933), ("d", 0))
+    frames = feed(assembler, ("i", 33), ("d", 33))
+    assert [f.image for f in frames] == [("i", 33)]
+
+
+def test_one_stamp_from_the_future_does_not_block():
+    assembler = rgb_assembler()
+    feed(assembler, ("i", 0), ("d", 0), ("i", 10_000_000), ("d", 10_000_000))
+    assert [f.image for f in feed(assembler, ("i", 33), ("d", 33), ("i", 66), ("d", 66))][-1] == ("i", 66)
+
+
+def test_depth_is_awaited_where_somebody_publishes_it():
+    assembler = FrameAssembler()
+    frames = feed(assembler, ("c", 0), ("i", 0), ("d", 0), ("z", 0))
+    assert [f.depth for f in frames] == [("z", 0)]
+
+
+def test_depth_is_not_awaited_where_nobody_publishes_it():
+    assembler = FrameAssembler()
+    assembler.depth_published = False
+    assert [f.depth for f in feed(assembler, ("c", 0), ("i", 0), ("d", 0))] == [None]
+
+
+def test_an_image_that_depth_has_passed_goes_on_without():
+    assembler = FrameAssembler()
+    frames = feed(assembler, ("c", 0), ("i", 0), ("d", 0), ("z", 33))
+    assert [(f.image, f.depth) for f in frames] == [(("i", 0), None)]
+
+
+def test_silent_depth_is_awaited_only_for_the_patience():
+    assembler = FrameAssembler(AssemblerOptions(depth_patience_s=0.1))
+    events = [(letter, 33 * n) for n in range(6) for letter in "cid"]
+    frames = feed(assembler, ("z", 0), *events)
+    assert [(f.image[1], f.depth) for f in frames] == [(0, ("z", 0)), (132, None), (165, None)]
+
+
+def test_required_depth_is_awaited_for_ever():
+    assembler = FrameAssembler(AssemblerOptions(depth_patience_s=0.1, queue_size=2), depth="on")
+    assert not feed(assembler, *((letter, 33 * n) for n in range(50) for letter in "cid"))
+    assert set(assembler.drops) == {"no_depth"}
+
+
+def test_options_out_of_range_are_refused():
+    with pytest.raises(OptionError, match="slop_s.*at most 1.0.*got 2"):
+        AssemblerOptions(slop_s=2.0)
+
+
+events = st.lists(st.tuples(st.sampled_from("icdzd"), st.integers(-1_000_500, 2000)), max_size=200)
+
+
+@given(events, st.sampled_from(["off", "auto", "on"]), st.integers(1, 5))
+def test_every_image_is_accounted_for_and_queues_stay_bounded(events, depth, queue_size):
+    options = AssemblerOptions(queue_size=queue_size)
+    assembler = FrameAssembler(options, depth)
+    frames = []
+    for event in events:
+        frames += feed(assembler, event)
+        assert all(assembler.queued(s) <= queue_size for s in Stream if s is not Stream.INFO)
+    lost = sum(n for reason, n in assembler.drops.items() if reason not in
+               ("depth_without_stamp", "detections_without_stamp"))
+    assert assembler.received[Stream.IMAGE] == len(frames) + lost + assembler.queued(Stream.IMAGE)
+    for frame in frames:
+        assert abs(frame.image[1] - frame.detections[1]) <= options.slop_s * 1000
+        assert frame.depth is None or abs(frame.image[1] - frame.depth[1]) <= options.slop_s * 1000
+        assert frame.depth is not None or depth != "on"
+    for earlier, later in zip(frames, frames[1:]):
+        assert later.stamp_ns > earlier.stamp_ns or later.epoch > earlier.epoch
+
+
+@given(events)
+def test_whatever_came_before_a_steady_camera_gets_frames(events):
+    assembler = FrameAssembler()
+    feed(assembler, *events)
+    # at worst each input jumps back once, and one round may be spent on that
+    steady = [(letter, 500_000 + 33 * n) for n in range(4) for letter in "cizd"]
+    assert len(feed(assembler, *steady)) >= 3
