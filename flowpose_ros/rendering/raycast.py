@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
 
 import numpy as np
 import open3d as o3d
 import torch
 
 from flowpose_ros.objects.mesh import Mesh
-from flowpose_ros.rendering.renderer import Rendering
-from flowpose_ros.rendering.shading import surface_at, template_light
-
-
-@dataclass(frozen=True)
-class Hits:
-    """The N pixels of B views that see the mesh: pixel [N] flat index into B*H*W, z [N] metres
-    along the camera's axis, face [N], bary [N,3], direction [N,3] of the ray, camera frame, z = 1."""
-
-    pixel: np.ndarray
-    z: np.ndarray
-    face: np.ndarray
-    bary: np.ndarray
-    direction: np.ndarray
+from flowpose_ros.rendering.renderer import Rendering, check_views
+from flowpose_ros.rendering.shading import Hits, shade
 
 
 class RaycastRenderer:
@@ -62,22 +49,8 @@ class RaycastRenderer:
     def render(self, mesh: Mesh, T_cam_obj: torch.Tensor, K: torch.Tensor,
                size: tuple[int, int]) -> Rendering:
         """Render B template views (see rendering.renderer.Renderer)."""
-        T = T_cam_obj.detach().cpu().numpy().astype(np.float32)
-        B, (height, width) = len(T), size
-        hits = self.cast(mesh, T, K.detach().cpu().numpy().astype(np.float32), size)
-        surface = surface_at(mesh, hits.face, hits.bary)
-        view = hits.direction / np.linalg.norm(hits.direction, axis=1, keepdims=True)
-        normal = np.einsum("nij,nj->ni", T[hits.pixel // (height * width), :3, :3], surface.normal)
-        normal *= np.where((normal * view).sum(1, keepdims=True) > 0, -1, 1)
-        values = np.zeros((B * height * width, 10), np.float32)
-        values[hits.pixel, 0:3] = surface.albedo * template_light(normal, view)
-        values[hits.pixel, 3:6] = normal
-        values[hits.pixel, 6:9] = surface.xyz
-        values[hits.pixel, 9] = hits.z
-        image = torch.from_numpy(values).reshape(B, height, width, 10).permute(0, 3, 1, 2)
-        image = image.to(T_cam_obj.device).contiguous()
-        depth = image[:, 9]
-        return Rendering(image[:, 0:3], depth, image[:, 3:6], image[:, 6:9], depth > 0)
+        T, K = check_views(T_cam_obj, K, size)
+        return shade(mesh, self.cast(mesh, T, K, size), T, size).to(T_cam_obj.device)
 
 
 def pixel_rays(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
