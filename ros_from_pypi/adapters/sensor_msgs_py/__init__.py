@@ -1,0 +1,1 @@
+"""sensor_msgs_py for machines without a ROS 2 distribution: only `point_cloud2`."""

@@ -1,0 +1,106 @@
+"""Fixtures shared by all tests: optional data, and real ROS processes on a domain of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowpose_ros.runtime.environment import local_ros_environment
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_root():
+    """Folder of the optional test data: FLOWPOSE_DATA, or ../shared/data beside the repository."""
+    root = Path(os.environ.get("FLOWPOSE_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no test data at {root}; set FLOWPOSE_DATA to the folder that holds it")
+    return root
+
+
+@pytest.fixture(scope="session")
+def ros_env(tmp_path_factory):
+    """Environment of every ROS process of this test run: this machine alone, a domain and a log folder of its own.
+
+    It is also set for the test process, whose own rclpy contexts must meet those processes.
+    """
+    pytest.importorskip("rclpy", reason="rclpy is not installed: `make setup` installs it")
+    domain = {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100)}  # below 102, which is safe on Linux
+    logs = {"ROS_LOG_DIR": str(tmp_path_factory.mktemp("ros_log"))}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**local_ros_environment(), **domain, **logs}.items():
+            patch.setenv(name, value)
+        yield dict(os.environ)
+
+
+@pytest.fixture
+def ros_context(ros_env):
+    """An rclpy Context for the test itself, shut down at the end."""
+    import rclpy
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    yield context
+    rclpy.try_shutdown(context=context)
+
+
+class NodeProcess:
+    """A node in a process of its own; its output goes to a file that a failed assertion can quote."""
+
+    def __init__(self, module, arguments, environment, log):
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def output(self):
+        """What the process has printed so far."""
+        return self.log.read_text(errors="replace")
+
+    def stop(self, timeout=15):
+        """Ask it to end as Ctrl-C does and hold it to exit code 0."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"still running {timeout} s after SIGINT:\n{self.output}") from None
+        assert code == 0, f"exit code {code}:\n{self.output}"
+
+    def kill(self):
+        """End it whatever state it is in."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@pytest.fixture
+def start_node(ros_env, tmp_path):
+    """Start a node: `start_node("estimator_node", "--ros-args", ...)`; each must end with exit code 0.
+
+    A test that expects a node to end otherwise waits for `node.process` itself and calls `node.kill()`;
+    only processes still alive at the end are stopped and held to exit code 0.
+    """
+    started = []
+
+    def start(name, *arguments):
+        log = tmp_path / f"{name}_{len(started)}.log"
+        started.append(NodeProcess(f"flowpose_ros.nodes.{name}", arguments, ros_env, log))
+        return started[-1]
+
+    yield start
+    try:
+        for node in started:
+            if node.process.poll() is None:
+                node.stop()
+    finally:
+        for node in started:
+            node.kill()
