@@ -53,6 +53,7 @@ class NodeProcess:
 
     def __init__(self, module, arguments, environment, log):
         self.log = log
+        self.judged = False  # the test has looked at the exit code
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
@@ -68,12 +69,16 @@ class NodeProcess:
         """Ask it to end as Ctrl-C does and hold it to exit code 0."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        try:
-            code = self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise AssertionError(f"still running {timeout} s after SIGINT:\n{self.output}") from None
+        code = self.wait(timeout)
         assert code == 0, f"exit code {code}:\n{self.output}"
+
+    def wait(self, timeout=15):
+        """Exit code of a process that ends by itself, for the test to judge."""
+        self.judged = True
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {timeout} s:\n{self.output}") from None
 
     def kill(self):
         """End it whatever state it is in."""
@@ -84,10 +89,9 @@ class NodeProcess:
 
 @pytest.fixture
 def start_node(ros_env, tmp_path):
-    """Start a node: `start_node("estimator_node", "--ros-args", ...)`; each must end with exit code 0.
+    """Start a node: `start_node("estimator_node", "--ros-args", ...)`.
 
-    A test that expects a node to end otherwise waits for `node.process` itself and calls `node.kill()`;
-    only processes still alive at the end are stopped and held to exit code 0.
+    A node that the test has neither stopped nor waited for is stopped at the end and held to exit code 0.
     """
     started = []
 
@@ -99,7 +103,7 @@ def start_node(ros_env, tmp_path):
     yield start
     try:
         for node in started:
-            if node.process.poll() is None:
+            if not node.judged:
                 node.stop()
     finally:
         for node in started:
