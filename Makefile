@@ -1,0 +1,23 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Everything installs into .venv.
+PYTHON ?= python3
+ENV := .venv/bin
+DATASET ?=
+TEST ?= test
+
+.PHONY: help setup test demo clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+setup:  ## install what is missing into .venv; PYTHON=python3.12 picks the interpreter
+	@$(PYTHON) ros_from_pypi/setup_env.py
+
+# Pytest plug-ins of a sourced ROS distribution are left out: they are made for other pytest versions.
+test: setup  ## run all tests; TEST=test/geometry runs a part
+	@PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(ENV)/python -m pytest -p pytest_timeout --durations=10 $(TEST)
+
+demo: setup  ## play the demo clip through the node and print the scores; DATASET=folder plays a BOP dataset
+	@$(ENV)/flowpose demo $(if $(DATASET),--dataset "$(DATASET)")
+
+clean:  ## remove .venv and what builds have left
+	rm -rf .venv build install log *.egg-info ros_from_pypi/adapters/*.egg-info
