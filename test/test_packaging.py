@@ -1,0 +1,89 @@
+"""The tree builds with colcon as a ROS 2 package and speaks of no particular machine."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+COLCON = Path(sys.executable).with_name("colcon")
+# Written in two halves so that this file does not hold what it looks for.
+MACHINE_PATHS = ["/" + "work/", "/" + "tmp/dev", "/" + "root/", "." + "library"]
+PUBLIC_INDEXES = ["pypi" + ".org", "pytorch" + ".org/whl", "pythonhosted" + ".org"]
+
+
+def tracked_files():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    return [REPOSITORY / name for name in listed.stdout.split("\0") if name]
+
+
+def test_no_file_names_a_machine_or_an_index():
+    found = [
+        f"{path.relative_to(REPOSITORY)}: {word}"
+        for path in tracked_files()
+        if path.is_file()
+        for word in MACHINE_PATHS + PUBLIC_INDEXES
+        if word.encode() in path.read_bytes()
+    ]
+    assert not found
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A colcon workspace with a copy of the tracked files."""
+    if not COLCON.exists():
+        pytest.skip("colcon is not installed: `make setup` installs it")
+    root = tmp_path_factory.mktemp("workspace")
+    for path in tracked_files():
+        if path.is_file():
+            copy = root / "src" / "flowpose_ros" / path.relative_to(REPOSITORY)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.symlink_to(path)
+    return root
+
+
+def colcon(workspace, *arguments):
+    environment = {**os.environ, "PATH": f"{COLCON.parent}:{os.environ['PATH']}"}
+    command = [COLCON, *arguments, "--base-paths", "src/flowpose_ros"]
+    done = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_colcon_sees_an_ament_python_package(workspace):
+    assert colcon(workspace, "list").split("\t") == ["flowpose_ros", "src/flowpose_ros", "(ros.ament_python)\n"]
+
+
+@pytest.fixture(scope="module")
+def prefix(workspace):
+    """Where colcon has installed the package."""
+    colcon(workspace, "build")
+    return workspace / "install" / "flowpose_ros"
+
+
+def test_colcon_installs_what_ros_looks_for(prefix):
+    share = prefix / "share" / "flowpose_ros"
+    assert (prefix / "share/ament_index/resource_index/packages/flowpose_ros").is_file()
+    assert (share / "package.xml").is_file()
+    for folder in ("config", "launch"):
+        sources = [p for p in (REPOSITORY / folder).rglob("*") if p.is_file()]
+        assert sources and all((share / p.relative_to(REPOSITORY)).is_file() for p in sources)
+    installed = {p.name for p in prefix.rglob("flowpose_ros/weights/*")}
+    assert {p.name for p in (REPOSITORY / "flowpose_ros/weights").glob("*")} <= installed
+
+
+@pytest.mark.parametrize("program", ["estimator_node", "bop_player_node", "evaluator_node"])
+def test_colcon_installs_the_nodes(prefix, program):
+    assert os.access(prefix / "lib" / "flowpose_ros" / program, os.X_OK)
+
+
+def test_an_installed_program_runs(prefix):
+    environment = {**os.environ, "PYTHONPATH": str(next(prefix.glob("lib/python*/site-packages")))}
+    command = [prefix / "lib" / "flowpose_ros" / "flowpose", "--help"]
+    done = subprocess.run(command, env=environment, cwd=prefix, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "onboard" in done.stdout
