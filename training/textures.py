@@ -302,7 +302,7 @@ def atlas(aspects: np.ndarray, painters: list[Painter], colors: list[np.ndarray]
     """
     columns = int(np.ceil(np.sqrt(len(aspects))))
     rows = int(np.ceil(len(aspects) / columns))
-    image, windows = np.empty((size, size, 3), np.uint8), []
+    image, windows = np.zeros((size, size, 3), np.uint8), []
     xs = np.linspace(0, size, columns + 1).astype(int)
     ys = np.linspace(0, size, rows + 1).astype(int)
     for i, aspect in enumerate(aspects.clip(0.25, 4)):
