@@ -31,7 +31,7 @@ def take_numbers(entry: Any, key: str, count: int, where: str) -> np.ndarray:
     """The `count` finite numbers [count] float64 at entry[key]; raises DatasetError naming `where`."""
     value = entry.get(key) if isinstance(entry, dict) else None
     try:
-        numbers = np.asarray(value, dtype=np.float64)
+        numbers = np.atleast_1d(np.asarray(value, dtype=np.float64))
     except (TypeError, ValueError):
         numbers = np.empty(0)
     if numbers.shape != (count,) or not np.isfinite(numbers).all():

@@ -1,0 +1,49 @@
+"""What is to be found in which image: a BOP targets file, or the ground truth itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowpose_ros.errors import DatasetError
+from flowpose_ros.evaluation.bop_dataset import MIN_VISIBILITY, BopDataset, ImageId
+from flowpose_ros.evaluation.json_input import read_json, take_int
+
+
+@dataclass(frozen=True)
+class Target:
+    """`inst_count` instances of one object are to be found in one image."""
+
+    image_id: ImageId
+    obj_id: int
+    inst_count: int
+
+
+def read_targets(path: Path | str) -> tuple[Target, ...]:
+    """The targets of a file such as test_targets_bop19.json; raises DatasetError."""
+    targets = []
+    for index, entry in enumerate(read_json(Path(path), list)):
+        where = f"{path}: entry {index}"
+        scene_id, im_id, obj_id, count = (take_int(entry, key, where)
+                                          for key in ("scene_id", "im_id", "obj_id", "inst_count"))
+        targets.append(Target(ImageId(scene_id, im_id), obj_id, count))
+    if not targets:
+        raise DatasetError(f"{path}: expected at least one target, got an empty list")
+    return tuple(targets)
+
+
+def targets_from_ground_truth(dataset: BopDataset) -> tuple[Target, ...]:
+    """Every sufficiently visible instance of the split, counted per image and object."""
+    targets = []
+    for image_id in dataset.images:
+        counts = Counter(truth.obj_id for truth in dataset.ground_truth(image_id)
+                         if truth.visib_fract >= MIN_VISIBILITY)
+        targets += [Target(image_id, obj_id, count) for obj_id, count in sorted(counts.items())]
+    return tuple(targets)
+
+
+def images_of(targets: Iterable[Target]) -> tuple[ImageId, ...]:
+    """The images that have targets, in order."""
+    return tuple(sorted({target.image_id for target in targets}))
