@@ -28,6 +28,7 @@ STAMPS = VENV / "setup_stamps.json"
 LOG = VENV / "setup.log"
 
 TORCH = "torch==2.13.0"
+OLDEST_PYTHON = (3, 10)
 INTERFACES = ("tf2_msgs", "vision_msgs")
 SYSTEM_PACKAGES = ("libusb-1.0-0", "libegl1", "libgl1", "libgl1-mesa-dri", "libgomp1")
 INTERFACE_BUILD_PACKAGES = ("g++", "cmake", "ninja-build")
@@ -54,6 +55,7 @@ def main():
     """Bring .venv up to date; returns the exit code."""
     begin = time.monotonic()
     try:
+        require_python()
         distribution = sourced_distribution()
         require_system_packages(distribution)
         steps = distribution_steps(distribution) if distribution else wheel_steps()
@@ -158,6 +160,12 @@ def has_nvidia_gpu():
     """Whether the driver's own tool finds a GPU."""
     tool = shutil.which("nvidia-smi")
     return tool is not None and subprocess.run([tool, "-L"], capture_output=True).returncode == 0
+
+
+def require_python():
+    """Raises SetupError on an interpreter too old for this package."""
+    if sys.version_info < OLDEST_PYTHON:
+        raise SetupError(f"Python 3.10 or newer is needed, got {sys.version.split()[0]}; run: make PYTHON=python3.11 setup")
 
 
 def require_distribution_packages(distribution):

@@ -65,15 +65,26 @@ def prefix(workspace):
     return workspace / "install" / "flowpose_ros"
 
 
-def test_colcon_installs_what_ros_looks_for(prefix):
-    share = prefix / "share" / "flowpose_ros"
+def tracked_below(folder):
+    return [path.relative_to(REPOSITORY) for path in tracked_files() if path.is_relative_to(REPOSITORY / folder)]
+
+
+def test_colcon_installs_the_package_markers(prefix):
     assert (prefix / "share/ament_index/resource_index/packages/flowpose_ros").is_file()
-    assert (share / "package.xml").is_file()
-    for folder in ("config", "launch"):
-        sources = [p for p in (REPOSITORY / folder).rglob("*") if p.is_file()]
-        assert sources and all((share / p.relative_to(REPOSITORY)).is_file() for p in sources)
-    installed = {p.name for p in prefix.rglob("flowpose_ros/weights/*")}
-    assert {p.name for p in (REPOSITORY / "flowpose_ros/weights").glob("*")} <= installed
+    assert (prefix / "share/flowpose_ros/package.xml").is_file()
+
+
+@pytest.mark.parametrize("folder", ["config", "launch"])
+def test_colcon_installs_shared_files(prefix, folder):
+    sources = tracked_below(folder)
+    assert sources
+    assert [path for path in sources if not (prefix / "share/flowpose_ros" / path).is_file()] == []
+
+
+def test_colcon_installs_the_weights(prefix):
+    packages = next(prefix.glob("lib/python*/site-packages"))
+    sources = tracked_below("flowpose_ros/weights")
+    assert [path for path in sources if not (packages / path).is_file()] == []
 
 
 @pytest.mark.parametrize("program", ["estimator_node", "bop_player_node", "evaluator_node"])
