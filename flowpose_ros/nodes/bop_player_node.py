@@ -1,0 +1,161 @@
+"""Plays a scene in BOP layout as a camera and a detector would publish it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock as ClockMessage
+from sensor_msgs.msg import CameraInfo, Image
+from vision_msgs.msg import Detection2DArray, Detection3DArray
+
+from flowpose_ros.evaluation.bop_dataset import ImageId, detections_of
+from flowpose_ros.evaluation.detections import ImageDetections, read_detections
+from flowpose_ros.nodes.bop_stream import BopStream, StreamOptions
+from flowpose_ros.nodes.messages.frames import (
+    camera_info_message,
+    depth_message,
+    detections_message,
+    header_at,
+    image_message,
+)
+from flowpose_ros.nodes.parameters import declare_options, read_options
+from flowpose_ros.nodes.spin import run
+from flowpose_ros.options import check_options, option
+from flowpose_ros.records import Detection, Frame
+
+RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+TICK_S = 0.005
+
+
+@dataclass(frozen=True)
+class PlayerOptions:
+    """How the scene is played."""
+
+    detections: str = option("gt", "'gt' for the ground truth's boxes, or a detections file in BOP's format",
+                             runtime=False)
+    depth: bool = option(True, "publish depth images where the scene has them", runtime=False)
+    frame_id: str = option("camera_color_optical_frame", "optical frame of the images", runtime=False)
+    loop: bool = option(False, "begin again after the last image; stamps count on", runtime=False)
+    lockstep: bool = option(False, "wait for the answer to an image before the next one", runtime=False)
+    answer_timeout_s: float = option(60.0, "with lockstep: give an image up after so long, seconds",
+                                     low=0.1, high=3600.0, runtime=False)
+    subscribers: int = option(1, "wait until so many listen to every topic", low=0, high=100, runtime=False)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+class BopPlayerNode(Node):
+    """Publishes image, camera_info, depth and detections of each image at one stamp, and /clock.
+
+    It begins once every topic has its subscribers. With lockstep the next image waits for the
+    message on `poses` with the last one's stamp, so that a slow machine answers every image.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("bop_player")
+        declare_options(self, StreamOptions, PlayerOptions)
+        self._options = read_options(self, PlayerOptions)
+        stream_options = read_options(self, StreamOptions)
+        self._stream, self._rate = BopStream(stream_options), stream_options.rate
+        self._detections_of = self._detector()
+        self._clock_publisher = self.create_publisher(ClockMessage, "/clock", 10)
+        # Reliable, so that nothing is lost on the way to a reliable listener; best-effort ones match too.
+        self._image = self.create_publisher(Image, "image", RELIABLE)
+        self._info = self.create_publisher(CameraInfo, "camera_info", RELIABLE)
+        self._depth = self.create_publisher(Image, "depth", RELIABLE) if self._has_depth() else None
+        self._detections = self.create_publisher(Detection2DArray, "detections", RELIABLE)
+        self._poses = self.create_subscription(Detection3DArray, "poses", self._take_answer, RELIABLE)
+        self._index = 0
+        self._answered_ns = 0
+        self._sent_at: float | None = None
+        self._began = False
+        self.finished = False
+
+    def begin(self, stopping: Callable[[], bool]) -> None:
+        """Start the clock that decides when the next image is due."""
+        self.get_logger().info(f"{len(self._stream)} images, waiting for {self._options.subscribers} subscriber(s)")
+        self.create_timer(TICK_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def close(self) -> bool:
+        """Nothing runs beside the executor."""
+        return True
+
+    def _tick(self) -> None:
+        if not self._began:
+            self._began = self._everybody_listens()
+            return
+        if not self._due():
+            return
+        if self._index == len(self._stream) and not self._options.loop:
+            self.get_logger().info(f"played {self._index} images")
+            self.finished = True
+            return
+        self._play(self._index)
+        self._index += 1
+
+    def _everybody_listens(self) -> bool:
+        topics = [self._image, self._info, self._detections] + ([self._depth] if self._depth else [])
+        listening = all(topic.get_subscription_count() >= self._options.subscribers for topic in topics)
+        answering = not self._options.lockstep or self.count_publishers(self._poses.topic_name) > 0
+        return listening and answering
+
+    def _due(self) -> bool:
+        """Whether the last image has had its time and, with lockstep, its answer."""
+        if self._sent_at is None:
+            return True
+        waited = time.monotonic() - self._sent_at
+        if self._options.lockstep and self._answered_ns < self._stream.stamp_ns(self._index - 1):
+            if waited < self._options.answer_timeout_s:
+                return False
+            self.get_logger().warning(f"no answer to image {self._index} of {len(self._stream)} "
+                                      f"within {waited:.1f} s; going on")
+            return True
+        return waited >= 1 / self._rate
+
+    def _play(self, index: int) -> None:
+        image_id = self._stream.images[index % len(self._stream)]
+        frame = self._frame(image_id)
+        stamp = self._stream.stamp_ns(index)
+        header = header_at(stamp, self._options.frame_id)
+        self._clock_publisher.publish(ClockMessage(clock=header.stamp))
+        self._info.publish(camera_info_message(header, frame))
+        if self._depth and frame.depth is not None:
+            self._depth.publish(depth_message(header, frame.depth))
+        self._image.publish(image_message(header, frame.image))
+        self._detections.publish(detections_message(header, self._detections_of(image_id)))
+        self._sent_at = time.monotonic()
+
+    def _frame(self, image_id: ImageId) -> Frame:
+        return self._stream.dataset.frame(image_id, with_depth=self._depth is not None)
+
+    def _has_depth(self) -> bool:
+        first = self._stream.dataset.frame(self._stream.images[0])
+        return self._options.depth and first.depth is not None
+
+    def _detector(self) -> Callable[[ImageId], tuple[Detection, ...]]:
+        dataset = self._stream.dataset
+        if self._options.detections == "gt":
+            return lru_cache(maxsize=None)(lambda image_id: detections_of(dataset.ground_truth(image_id)))
+        found = read_detections(self._options.detections, dataset.label_of)
+        return lambda image_id: found.get(image_id, ImageDetections()).detections
+
+    def _take_answer(self, message: Detection3DArray) -> None:
+        stamp = message.header.stamp
+        self._answered_ns = max(self._answered_ns, stamp.sec * 1_000_000_000 + stamp.nanosec)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the player; see docs/node.md for its parameters."""
+    return run(BopPlayerNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""What the node says about itself on /diagnostics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from std_msgs.msg import Header
+
+from flowpose_ros.runtime.timing import Percentiles
+
+
+@dataclass(frozen=True)
+class Health:
+    """The state of the node: problem is empty when all is well; drops are totals by reason."""
+
+    problem: str
+    rate_hz: float
+    stages: Mapping[str, Percentiles]
+    drops: Mapping[str, int]
+
+
+def diagnostics(stamp: Time, node_name: str, health: Health) -> DiagnosticArray:
+    """One status with rate, p50 and p95 per stage in milliseconds, drops by reason, and memory."""
+    values = {"rate_hz": f"{health.rate_hz:.2f}", "memory_mb": f"{memory_bytes() / 1e6:.0f}"}
+    for stage, times in health.stages.items():
+        values[f"{stage}_p50_ms"] = f"{times.p50 * 1e3:.1f}"
+        values[f"{stage}_p95_ms"] = f"{times.p95 * 1e3:.1f}"
+    values.update({f"dropped_{reason}": str(count) for reason, count in health.drops.items()})
+    status = DiagnosticStatus(
+        level=DiagnosticStatus.WARN if health.problem else DiagnosticStatus.OK,
+        name=f"{node_name}: pose estimation", message=health.problem or "running",
+        values=[KeyValue(key=key, value=value) for key, value in values.items()])
+    return DiagnosticArray(header=Header(stamp=stamp), status=[status])
+
+
+def memory_bytes() -> int:
+    """Resident memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

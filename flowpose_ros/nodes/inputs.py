@@ -1,0 +1,77 @@
+"""The subscriptions of one camera, up to complete bundles of messages."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from vision_msgs.msg import Detection2DArray
+
+from flowpose_ros.runtime.frame_assembler import AssemblerOptions, Bundle, FrameAssembler, Stream
+from flowpose_ros.runtime.watchdog import InputStatus
+
+DETECTIONS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class CameraInputs:
+    """Subscribes to the topics of one camera and hands each newest complete bundle to `on_bundle`.
+
+    Subscriptions are best effort, so that they match publishers of either kind. Nothing here
+    looks into a message beyond its stamp; all of it runs in the executor's thread.
+    """
+
+    def __init__(self, node: Node, assembler: AssemblerOptions, depth: str, image_transport: str,
+                 on_bundle: Callable[[Bundle], None]) -> None:
+        self.assembler = FrameAssembler(assembler, depth)
+        self._node, self._on_bundle = node, on_bundle
+        self._heard: dict[Stream, float] = {}
+        raw = image_transport == "raw"
+        self._subscriptions = {
+            Stream.IMAGE: self._subscribe(Stream.IMAGE, Image if raw else CompressedImage,
+                                          "image" if raw else "image/compressed"),
+            Stream.INFO: self._subscribe(Stream.INFO, CameraInfo, "camera_info"),
+            Stream.DETECTIONS: self._subscribe(Stream.DETECTIONS, Detection2DArray, "detections", DETECTIONS_QOS),
+        }
+        if depth != "off":
+            self._subscriptions[Stream.DEPTH] = self._subscribe(Stream.DEPTH, Image, "depth")
+        self._depth = depth
+        self._started = time.monotonic()
+
+    def status(self) -> tuple[InputStatus, ...]:
+        """What has been heard on each topic, and who publishes there."""
+        now = time.monotonic()
+        return tuple(
+            InputStatus(topic=subscription.topic_name,
+                        needed=stream is not Stream.DEPTH or self._depth == "on",
+                        received=self.assembler.received[stream],
+                        silent_s=now - self._heard.get(stream, self._started),
+                        publishers=self._publishers(subscription.topic_name))
+            for stream, subscription in self._subscriptions.items())
+
+    def close(self) -> None:
+        """End the subscriptions."""
+        for subscription in self._subscriptions.values():
+            self._node.destroy_subscription(subscription)
+
+    def _subscribe(self, stream: Stream, message_type: type, topic: str,
+                   qos: QoSProfile = qos_profile_sensor_data):
+        return self._node.create_subscription(
+            message_type, topic, lambda message: self._take(stream, message), qos)
+
+    def _take(self, stream: Stream, message) -> None:
+        self._heard[stream] = time.monotonic()
+        if stream is Stream.IMAGE and Stream.DEPTH in self._subscriptions:
+            self.assembler.depth_published = bool(
+                self._node.count_publishers(self._subscriptions[Stream.DEPTH].topic_name))
+        stamp = message.header.stamp
+        bundle = self.assembler.add(stream, stamp.sec * 1_000_000_000 + stamp.nanosec, message)
+        if bundle is not None:
+            self._on_bundle(bundle)
+
+    def _publishers(self, topic: str) -> tuple[str, ...]:
+        return tuple(
+            f"{info.node_name} ({info.topic_type}, {info.qos_profile.reliability.name.lower()})"
+            for info in self._node.get_publishers_info_by_topic(topic))

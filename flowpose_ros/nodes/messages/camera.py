@@ -1,0 +1,113 @@
+"""sensor_msgs/CameraInfo into a calibration, and the rectification that it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from flowpose_ros.errors import FrameError, GeometryError
+from flowpose_ros.geometry.camera import check_intrinsics
+
+COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
+"""Distortion models that can be undone, with the numbers of coefficients they may have."""
+
+BOX_EDGE_POINTS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """A camera's size, K [3,3] and lens distortion; model is None where the image needs no rectifying.
+
+    K is also the rectified image's: rectifying keeps size and focal length.
+    """
+
+    width: int
+    height: int
+    K: np.ndarray
+    model: str | None = None
+    D: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    def rectify(self, image: np.ndarray) -> np.ndarray:
+        """The undistorted colour image [H,W,3], linearly interpolated; 0 where nothing was seen."""
+        return image if self.model is None else cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
+
+    def rectify_depth(self, depth: np.ndarray) -> np.ndarray:
+        """The undistorted depth [H,W]: the nearest reading, since a mean across an edge is no point."""
+        return depth if self.model is None else cv2.remap(depth, *self._maps, cv2.INTER_NEAREST)
+
+    def rectify_box(self, box: np.ndarray) -> np.ndarray:
+        """The box [4] in the undistorted image around the outline of a box in the raw one."""
+        if self.model is None:
+            return box
+        left, top, right, bottom = box
+        s = np.linspace(0, 1, BOX_EDGE_POINTS)
+        x, y = left + s * (right - left), top + s * (bottom - top)
+        outline = np.concatenate([
+            np.stack([x, np.full_like(x, top)], 1), np.stack([x, np.full_like(x, bottom)], 1),
+            np.stack([np.full_like(y, left), y], 1), np.stack([np.full_like(y, right), y], 1)])
+        undo = cv2.fisheye.undistortPoints if self.model == "equidistant" else cv2.undistortPoints
+        points = undo(outline[:, None], self.K, self.D, P=self.K)[:, 0]
+        return np.concatenate([points.min(0), points.max(0)])
+
+    @cached_property
+    def _maps(self) -> tuple[np.ndarray, np.ndarray]:
+        make = (cv2.fisheye.initUndistortRectifyMap if self.model == "equidistant"
+                else cv2.initUndistortRectifyMap)
+        return make(self.K, self.D, np.eye(3), self.K, (self.width, self.height), cv2.CV_32FC1)
+
+
+class CalibrationReader:
+    """Reads CameraInfo messages; keeps the last calibration, and its maps, while it does not change.
+
+    rectified: the images come undistorted (image_rect), so P holds their intrinsics and D is history.
+    """
+
+    def __init__(self, rectified: bool = False) -> None:
+        self._rectified = rectified
+        self._key: bytes | None = None
+        self._calibration: Calibration | None = None
+
+    def read(self, message, height: int, width: int) -> Calibration:
+        """The calibration of a height x width image.
+
+        Raises FrameError when the message is of another size, its numbers are unusable, or its
+        distortion model is unknown.
+        """
+        if (message.height, message.width) != (height, width):
+            raise FrameError(f"camera_info: expected the image's size {width} x {height}, "
+                             f"got {message.width} x {message.height}")
+        key = repr((message.height, message.width, message.distortion_model, list(message.d), list(message.k),
+                    list(message.p), message.binning_x, message.binning_y, message.roi)).encode()
+        if self._calibration is None or key != self._key:
+            self._calibration = calibration(message, self._rectified)
+            self._key = key
+        return self._calibration
+
+
+def calibration(message, rectified: bool = False) -> Calibration:
+    """The calibration in a sensor_msgs/CameraInfo; raises FrameError (see CalibrationReader)."""
+    matrix = np.array(message.p).reshape(3, 4)[:, :3] if rectified else np.array(message.k).reshape(3, 3)
+    try:
+        check_intrinsics(matrix, message.width, message.height)
+    except GeometryError as error:
+        raise FrameError(f"camera_info: {'P: ' if rectified else ''}{error}") from error
+    if message.binning_x > 1 or message.binning_y > 1 or message.roi.x_offset or message.roi.y_offset:
+        raise FrameError("camera_info: expected neither binning nor a region of interest, got "
+                         f"binning {message.binning_x} x {message.binning_y}, offset "
+                         f"({message.roi.x_offset}, {message.roi.y_offset})")
+    D = np.array(message.d, dtype=np.float64)
+    if rectified or not D.any():
+        return Calibration(message.width, message.height, matrix)
+    return Calibration(message.width, message.height, matrix, *_distortion(message.distortion_model, D))
+
+
+def _distortion(model: str, D: np.ndarray) -> tuple[str, np.ndarray]:
+    if model not in COEFFICIENTS:
+        raise FrameError(f"camera_info: distortion_model: expected {', '.join(COEFFICIENTS)}, got '{model}'")
+    if len(D) not in COEFFICIENTS[model] or not np.isfinite(D).all():
+        raise FrameError(f"camera_info: D: expected {' or '.join(map(str, COEFFICIENTS[model]))} finite "
+                         f"coefficients for {model}, got {D.tolist()}")
+    return model, D

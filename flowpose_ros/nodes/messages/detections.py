@@ -1,0 +1,90 @@
+"""vision_msgs/Detection2DArray into detections: the unusable are left out and counted, the others clipped."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from flowpose_ros.nodes.messages.camera import Calibration
+from flowpose_ros.objects.catalogue import Catalogue
+from flowpose_ros.records import Detection
+from flowpose_ros.runtime.drop_log import DropLog
+
+MIN_BOX_SIDE = 2.0
+"""Boxes narrower than this after clipping, in pixels, hold nothing to align."""
+
+MAX_INSTANCE = 2**31 - 1
+
+
+def detections_in(message, catalogue: Catalogue, camera: Calibration, limit: int,
+                  drops: DropLog) -> tuple[Detection, ...]:
+    """The usable detections of a vision_msgs/Detection2DArray, at most `limit`, best scores first kept.
+
+    Boxes are centre and size in pixels of the raw image; they come out rectified and clipped to it.
+    class_id is a label of the catalogue. What is left out or clipped is counted in `drops` by reason.
+    """
+    usable = []
+    for item in message.detections:
+        detection = _read(item, catalogue, camera, drops)
+        if detection is not None:
+            usable.append(detection)
+    if len(usable) > limit:
+        drops.add("over_limit", f"expected at most {limit} detections, got {len(usable)}", len(usable) - limit)
+        best = sorted(range(len(usable)), key=lambda i: -usable[i].score)[:limit]
+        usable = [usable[i] for i in sorted(best)]
+    return tuple(usable)
+
+
+def _read(item, catalogue: Catalogue, camera: Calibration, drops: DropLog) -> Detection | None:
+    if not item.results:
+        drops.add("no_class", "a detection without results")
+        return None
+    best = max(item.results, key=lambda result: _order(result.hypothesis.score)).hypothesis
+    if best.class_id not in catalogue:
+        drops.add("unknown_class", f"expected one of {', '.join(catalogue.labels)}, got {best.class_id!r:.100}")
+        return None
+    raw = _corners(item.bbox)
+    if not np.isfinite([*raw, best.score]).all():
+        drops.add("not_finite", f"{best.class_id}: box {raw.tolist()}, score {best.score}")
+        return None
+    whole = camera.rectify_box(raw)
+    box = _clip(whole, camera)
+    if box is None:
+        drops.add("outside_image", f"{best.class_id}: box {raw.tolist()}")
+        return None
+    if (box != whole).any():
+        drops.add("clipped", f"{best.class_id}: box {raw.tolist()} was clipped to the image")
+    return Detection(catalogue[best.class_id].label, box, min(1.0, max(0.0, best.score)),
+                     instance=_instance(item.id))
+
+
+def _order(score: float) -> float:
+    return score if math.isfinite(score) else -math.inf
+
+
+def _corners(bbox) -> np.ndarray:
+    """Box [4] (left, top, right, bottom) of a vision_msgs/BoundingBox2D."""
+    # vision_msgs 3 and older have the centre's x and y directly in `center`
+    centre = getattr(bbox.center, "position", bbox.center)
+    with np.errstate(invalid="ignore", over="ignore"):
+        half = np.array([bbox.size_x, bbox.size_y]) / 2
+        middle = np.array([centre.x, centre.y])
+        return np.concatenate([middle - half, middle + half])
+
+
+def _clip(box: np.ndarray, camera: Calibration) -> np.ndarray | None:
+    """The part of a box inside the image, or None where hardly anything is."""
+    low = np.array([-0.5, -0.5, -0.5, -0.5])
+    high = np.array([camera.width, camera.height, camera.width, camera.height]) - 0.5
+    clipped = np.clip(box, low, high)
+    sides = clipped[2:] - clipped[:2]
+    return clipped if np.isfinite(clipped).all() and (sides >= MIN_BOX_SIDE).all() else None
+
+
+def _instance(identifier: str) -> int | None:
+    """The detector's own number of an instance; other ids are not names of a TF frame."""
+    if identifier.isascii() and identifier.isdigit() and int(identifier[:12]) <= MAX_INSTANCE:
+        return int(identifier[:12])
+    return None
+

@@ -1,0 +1,62 @@
+"""Frames and detections into the messages that a camera driver and a detector would send."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Sequence
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+from flowpose_ros.records import Detection, Frame
+
+
+def header_at(stamp_ns: int, frame_id: str) -> Header:
+    """A header with a stamp given in nanoseconds."""
+    header = Header(frame_id=frame_id)
+    header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+    return header
+
+
+def image_message(header: Header, image: np.ndarray) -> Image:
+    """sensor_msgs/Image, rgb8, of an image [H,W,3] uint8."""
+    return _image(header, image, "rgb8")
+
+
+def depth_message(header: Header, depth: np.ndarray) -> Image:
+    """sensor_msgs/Image, 32FC1 metres (REP-118), of a depth image [H,W]; 0 stays invalid."""
+    return _image(header, depth.astype("<f4"), "32FC1")
+
+
+def camera_info_message(header: Header, frame: Frame) -> CameraInfo:
+    """sensor_msgs/CameraInfo of a camera without distortion."""
+    height, width = frame.image.shape[:2]
+    message = CameraInfo(header=header, height=height, width=width, distortion_model="plumb_bob", d=[0.0] * 5)
+    message.k = frame.K.reshape(-1).astype(float)
+    message.r = np.eye(3).reshape(-1)
+    message.p = np.hstack([frame.K, np.zeros((3, 1))]).reshape(-1).astype(float)
+    return message
+
+
+def detections_message(header: Header, detections: Sequence[Detection]) -> Detection2DArray:
+    """vision_msgs/Detection2DArray: boxes as centre and size, the label as class_id."""
+    return Detection2DArray(header=header, detections=[_detection(header, d) for d in detections])
+
+
+def _image(header: Header, pixels: np.ndarray, encoding: str) -> Image:
+    # An array.array is taken as it is; a list or an ndarray is checked byte by byte, 100 times slower.
+    return Image(header=header, height=pixels.shape[0], width=pixels.shape[1], encoding=encoding,
+                 step=pixels[0].nbytes, data=array.array("B", pixels.tobytes()))
+
+
+def _detection(header: Header, detection: Detection) -> Detection2D:
+    result = ObjectHypothesisWithPose()
+    result.hypothesis.class_id, result.hypothesis.score = detection.label, float(detection.score)
+    left, top, right, bottom = map(float, detection.box)
+    box = BoundingBox2D(size_x=right - left, size_y=bottom - top)
+    centre = getattr(box.center, "position", box.center)
+    centre.x, centre.y = (left + right) / 2, (top + bottom) / 2
+    identifier = "" if detection.instance is None else str(detection.instance)
+    return Detection2D(header=header, results=[result], bbox=box, id=identifier)

@@ -1,0 +1,94 @@
+"""sensor_msgs/Image and CompressedImage into arrays: checked before they are converted."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+from cv_bridge import CvBridge
+from PIL import Image as PillowImage
+
+from flowpose_ros.errors import FrameError
+
+BYTES_PER_COLOR_PIXEL = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
+BYTES_PER_DEPTH_PIXEL = {"16UC1": 2, "32FC1": 4}
+MAX_SIDE = 16384
+MAX_PIXELS = 64_000_000
+MAX_COMPRESSED_BYTES = 64_000_000
+
+
+def color_image(message, bridge: CvBridge) -> np.ndarray:
+    """The RGB image [H,W,3] uint8 of a sensor_msgs/Image.
+
+    Raises FrameError when its size, step, data or encoding is unusable.
+    """
+    _check_layout(message, BYTES_PER_COLOR_PIXEL, "image")
+    return np.array(bridge.imgmsg_to_cv2(message, desired_encoding="rgb8"))
+
+
+def depth_image(message, bridge: CvBridge) -> np.ndarray:
+    """The depth [H,W] float32 metres of a sensor_msgs/Image (REP-118: 16UC1 mm or 32FC1 m); 0 invalid.
+
+    NaN, infinite and negative readings become 0. Raises FrameError as color_image does.
+    """
+    _check_layout(message, BYTES_PER_DEPTH_PIXEL, "depth")
+    if message.is_bigendian:
+        raise FrameError("depth: expected little-endian data, got is_bigendian set")
+    raw = np.asarray(bridge.imgmsg_to_cv2(message, desired_encoding="passthrough"))
+    depth = raw.astype(np.float32)
+    if message.encoding == "16UC1":
+        depth *= np.float32(1e-3)
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
+
+def compressed_color_image(message) -> np.ndarray:
+    """The RGB image [H,W,3] uint8 of a sensor_msgs/CompressedImage (JPEG or PNG).
+
+    Raises FrameError when it is too large, of another kind, or broken.
+    """
+    data = bytes(message.data)
+    if not 0 < len(data) <= MAX_COMPRESSED_BYTES:
+        raise FrameError(f"compressed image: expected 1 to {MAX_COMPRESSED_BYTES} bytes, got {len(data)}")
+    _check_size(*_compressed_size(data), "compressed image")
+    try:
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # the camera's K knows no EXIF
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise FrameError(f"compressed image: cannot be decoded: {error}") from error
+    if decoded is None:
+        raise FrameError(f"compressed image: expected a whole JPEG or PNG, got {len(data)} bytes that "
+                         "cannot be decoded")
+    return np.ascontiguousarray(decoded[..., ::-1])
+
+
+def _compressed_size(data: bytes) -> tuple[int, int]:
+    """Height and width from the file's header, so that a small file cannot claim all memory."""
+    try:
+        with PillowImage.open(io.BytesIO(data), formats=("JPEG", "PNG")) as header:
+            return header.height, header.width
+    except Exception as error:  # a broken header fails in many ways inside the reader
+        raise FrameError(f"compressed image: expected a JPEG or PNG, got {len(data)} bytes with "
+                         f"the first being {data[:8].hex()}") from error
+
+
+def _check_size(height: int, width: int, what: str) -> None:
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and height * width <= MAX_PIXELS):
+        raise FrameError(f"{what}: expected 1 to {MAX_SIDE} pixels a side and at most {MAX_PIXELS}, "
+                         f"got {width} x {height}")
+
+
+def _check_layout(message, bytes_per_pixel: dict[str, int], what: str) -> None:
+    """Raise FrameError unless encoding, size, step and the length of the data fit together."""
+    if message.encoding not in bytes_per_pixel:
+        raise FrameError(f"{what}: expected the encoding {', '.join(bytes_per_pixel)}, "
+                         f"got '{message.encoding}'")
+    _check_size(message.height, message.width, what)
+    pixel = bytes_per_pixel[message.encoding]
+    itemsize = pixel if what == "depth" else 1
+    if message.step < message.width * pixel or message.step % itemsize:
+        raise FrameError(f"{what}: expected a step of at least {message.width * pixel} bytes in whole "
+                         f"pixels' parts of {itemsize}, got {message.step}")
+    if len(message.data) != message.step * message.height:
+        raise FrameError(f"{what}: expected {message.step * message.height} bytes of data "
+                         f"(step x height), got {len(message.data)}")

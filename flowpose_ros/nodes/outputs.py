@@ -1,0 +1,55 @@
+"""The publishers of the estimator node: poses, TF, markers, overlay."""
+
+from __future__ import annotations
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from sensor_msgs.msg import Image
+from tf2_ros import TransformBroadcaster
+from vision_msgs.msg import Detection3DArray
+from visualization_msgs.msg import MarkerArray
+
+from flowpose_ros.evaluation.contour import draw_pose
+from flowpose_ros.nodes.messages.frames import image_message
+from flowpose_ros.nodes.messages.markers import MarkerMaker
+from flowpose_ros.nodes.messages.poses import detections_out, transforms_out
+from flowpose_ros.nodes.options import NodeOptions
+from flowpose_ros.nodes.pipeline import Processed
+from flowpose_ros.objects.catalogue import Catalogue
+
+RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+
+
+class Outputs:
+    """Publishes a frame's answer under the image's own stamp and frame; markers and overlay on demand."""
+
+    def __init__(self, node: LifecycleNode, catalogue: Catalogue) -> None:
+        self._node, self._catalogue = node, catalogue
+        self._poses = node.create_publisher(Detection3DArray, "~/poses", RELIABLE)
+        self._markers = node.create_publisher(MarkerArray, "~/markers", RELIABLE)
+        self._overlay = node.create_publisher(Image, "~/overlay", qos_profile_sensor_data)
+        self._broadcaster = TransformBroadcaster(node)
+        self._marker_maker = MarkerMaker(catalogue)
+
+    def publish(self, processed: Processed, options: NodeOptions) -> None:
+        """Send one frame's answer; `~/poses` last, so that who has it finds the rest already sent."""
+        header, estimates = processed.header, processed.estimates
+        if options.publish_tf and estimates:
+            self._broadcaster.sendTransform(transforms_out(header, estimates, options.tf_prefix))
+        if self._markers.get_subscription_count():
+            self._markers.publish(self._marker_maker.markers(header, estimates))
+        if self._overlay.get_subscription_count():
+            self._overlay.publish(self._draw(processed))
+        self._poses.publish(detections_out(header, estimates, self._catalogue))
+
+    def close(self) -> None:
+        """End the publishers."""
+        for publisher in (self._poses, self._markers, self._overlay):
+            self._node.destroy_publisher(publisher)
+
+    def _draw(self, processed: Processed) -> Image:
+        picture = processed.frame.image.copy()
+        for estimate in processed.estimates:
+            mesh = self._catalogue[estimate.label].mesh
+            picture = draw_pose(picture, mesh, estimate.T_cam_obj, processed.frame.K)
+        return image_message(processed.header, picture)

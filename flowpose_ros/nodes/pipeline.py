@@ -1,0 +1,101 @@
+"""The way of one bundle of messages to named, publishable poses; runs in the worker's thread."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from cv_bridge import CvBridge
+from std_msgs.msg import Header
+
+from flowpose_ros.errors import FrameError
+from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.nodes.messages.camera import Calibration, CalibrationReader
+from flowpose_ros.nodes.messages.detections import detections_in
+from flowpose_ros.nodes.messages.images import color_image, compressed_color_image, depth_image
+from flowpose_ros.nodes.messages.poses import publishable
+from flowpose_ros.nodes.options import NodeOptions
+from flowpose_ros.objects.catalogue import Catalogue
+from flowpose_ros.records import Detection, Frame, FrameResult, PoseEstimate
+from flowpose_ros.runtime.drop_log import DropLog
+from flowpose_ros.runtime.frame_assembler import Bundle
+from flowpose_ros.tracking.association import InstanceNames
+
+
+@dataclass(frozen=True)
+class Processed:
+    """One frame's answer: the image's own header, the frame, and estimates that may be published."""
+
+    header: Header
+    frame: Frame
+    estimates: tuple[PoseEstimate, ...]
+    timings: dict[str, float]
+
+
+class FramePipeline:
+    """Converts, estimates and names; what is left out is counted in `drops`, by reason."""
+
+    def __init__(self, catalogue: Catalogue, estimator: Estimator, options: NodeOptions,
+                 drops: DropLog, depth: str = "auto") -> None:
+        self.catalogue, self.estimator, self.options, self.drops = catalogue, estimator, options, drops
+        self.names = InstanceNames()
+        self._depth = depth
+        self._bridge = CvBridge()
+        self._calibrations = CalibrationReader(options.rectified)
+        self._epoch = 0
+
+    def change(self, options: NodeOptions, estimation: EstimatorOptions) -> None:
+        """Use other options from the next frame on."""
+        self.options, self.estimator.options = options, estimation
+
+    def process(self, bundle: Bundle) -> Processed:
+        """The answer for one bundle; raises FrameError when its image or calibration is unusable."""
+        if bundle.epoch != self._epoch:
+            self._epoch = bundle.epoch
+            self.names.reset()
+        start = time.perf_counter()
+        frame, detections = self._convert(bundle)
+        converted = time.perf_counter()
+        result = self.estimator.estimate(frame, detections) if detections else FrameResult(())
+        estimates = self._publishable(result)
+        timings = {"convert": converted - start, **result.timings, "total": time.perf_counter() - start}
+        return Processed(bundle.image.header, frame, self.names.name(estimates, bundle.stamp_ns), timings)
+
+    def _convert(self, bundle: Bundle) -> tuple[Frame, tuple[Detection, ...]]:
+        image = (color_image(bundle.image, self._bridge) if hasattr(bundle.image, "encoding")
+                 else compressed_color_image(bundle.image))
+        camera = self._calibrations.read(bundle.info, *image.shape[:2])
+        frame = Frame(camera.rectify(image), camera.K, self._read_depth(bundle, camera),
+                      bundle.stamp_ns, bundle.image.header.frame_id)
+        detections = detections_in(bundle.detections, self.catalogue, camera,
+                                   self.options.max_detections, self.drops)
+        return frame, detections
+
+    def _read_depth(self, bundle: Bundle, camera: Calibration) -> np.ndarray | None:
+        """Depth in metres, or None where the frame must do without; then the reason is counted."""
+        if bundle.depth is None:
+            return None
+        try:
+            depth = depth_image(bundle.depth, self._bridge)
+            if depth.shape != (camera.height, camera.width):
+                raise FrameError(f"depth: expected the image's size {camera.width} x {camera.height}, "
+                                 f"got {depth.shape[1]} x {depth.shape[0]}")
+        except FrameError as error:
+            if self._depth == "on":
+                raise
+            self.drops.add("depth_unusable", f"{error}; the frame went on without depth")
+            return None
+        if not depth.any():
+            self.drops.add("depth_all_invalid", "the frame went on without depth")
+            return None
+        return camera.rectify_depth(depth)
+
+    def _publishable(self, result: FrameResult) -> tuple[PoseEstimate, ...]:
+        for dropped in result.dropped:
+            self.drops.add(dropped.reason, dropped.detail)
+        good = tuple(estimate for estimate in result.estimates if publishable(estimate))
+        if len(good) < len(result.estimates):
+            self.drops.add("not_publishable", "a pose was not finite or no rotation",
+                           len(result.estimates) - len(good))
+        return good

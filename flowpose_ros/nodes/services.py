@@ -1,0 +1,49 @@
+"""The services of the estimator node."""
+
+from __future__ import annotations
+
+from std_srvs.srv import SetBool, Trigger
+
+from flowpose_ros.errors import FlowposeError
+
+
+class Services:
+    """`~/enable` switches estimation on and off, `~/estimate` asks for one frame while it is off,
+    `~/reset_tracks` numbers instances anew, `~/reload_objects` reads the folder of objects again."""
+
+    def __init__(self, node) -> None:
+        self.enabled = True
+        self._once = False
+        self._node = node
+        node.create_service(SetBool, "~/enable", self._enable)
+        node.create_service(Trigger, "~/estimate", self._estimate)
+        node.create_service(Trigger, "~/reset_tracks", self._reset_tracks)
+        node.create_service(Trigger, "~/reload_objects", self._reload_objects)
+
+    def wants_frame(self) -> bool:
+        """Whether the frame at hand is to be worked on."""
+        once, self._once = self._once, False
+        return self.enabled or once
+
+    def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self.enabled = request.data
+        response.success, response.message = True, "on" if request.data else "off"
+        return response
+
+    def _estimate(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._once = True
+        response.success, response.message = True, "the next complete frame will be estimated"
+        return response
+
+    def _reset_tracks(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._node.forget_instances()
+        response.success, response.message = True, "instances are numbered anew"
+        return response
+
+    def _reload_objects(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            self._node.load()
+            response.success, response.message = True, "objects were read again"
+        except FlowposeError as error:
+            response.success, response.message = False, str(error)
+        return response

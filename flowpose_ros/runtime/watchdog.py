@@ -1,0 +1,66 @@
+"""Says why nothing comes out, in one line that names what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Mapping
+
+
+@dataclass(frozen=True)
+class InputStatus:
+    """One input: its topic, whether a frame needs it, messages received, seconds since the last one
+    (or since the start), and its publishers in words."""
+
+    topic: str
+    needed: bool
+    received: int
+    silent_s: float
+    publishers: tuple[str, ...]
+
+
+class Watchdog:
+    """Turns a silence of `patience_s` seconds into one line; again only when its cause changes.
+
+    `problem` is the latest line, empty since the last result. Times are seconds of a steady clock.
+    """
+
+    def __init__(self, patience_s: float, now: float) -> None:
+        self._patience = patience_s
+        self._last_result = now
+        self._said: tuple | None = None
+        self.problem = ""
+
+    def result(self, now: float) -> None:
+        """A result came out."""
+        self._last_result, self._said, self.problem = now, None, ""
+
+    def complain(self, now: float, inputs: tuple[InputStatus, ...], busy: bool,
+                 drops: Mapping[str, int]) -> str | None:
+        """The line to log now, or None."""
+        silent = now - self._last_result
+        if silent < self._patience:
+            return None
+        missing = tuple(i for i in inputs if i.needed and i.silent_s >= min(self._patience, silent))
+        cause = (tuple((i.topic, i.publishers) for i in missing), busy)
+        if cause == self._said:
+            return None
+        self._said = cause
+        self.problem = f"no result for {silent:.1f} s: {_reason(missing, busy, inputs, drops)}"
+        return self.problem
+
+
+def _reason(missing: tuple[InputStatus, ...], busy: bool, inputs: tuple[InputStatus, ...],
+            drops: Mapping[str, int]) -> str:
+    if missing:
+        return "; ".join(_describe(status) for status in missing)
+    if busy:
+        return "a frame is still being worked on"
+    counts = ", ".join(f"{reason} {count}" for reason, count in drops.items()) or "none"
+    topics = ", ".join(status.topic for status in inputs)
+    return f"every input arrives ({topics}), but no frame came of them; dropped: {counts}"
+
+
+def _describe(status: InputStatus) -> str:
+    since = f"for {status.silent_s:.1f} s" if status.received else f"ever ({status.silent_s:.1f} s)"
+    publishers = ", ".join(status.publishers) or "nobody publishes there"
+    return f"nothing on {status.topic} {since}, publishers: {publishers}"

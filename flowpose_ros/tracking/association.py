@@ -1,0 +1,78 @@
+"""Names for instances that stay the same from frame to frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flowpose_ros.records import PoseEstimate
+
+MAX_STEP_M = 0.3
+"""An object farther than this from where it was last seen is another instance."""
+
+MEMORY_S = 3.0
+"""How long the place of an instance that is not seen is remembered."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    translation: np.ndarray
+    stamp_ns: int
+
+
+class InstanceNames:
+    """Gives every estimate of a frame an instance number that is unique within its label.
+
+    A number given by the detector is kept. The others go to the nearest remembered instance of the
+    same label, closest pairs first, or get the lowest free number.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, int], _Seen] = {}
+
+    def reset(self) -> None:
+        """Forget all instances."""
+        self._seen.clear()
+
+    def name(self, estimates: Sequence[PoseEstimate], stamp_ns: int) -> tuple[PoseEstimate, ...]:
+        """The estimates with their instance numbers, in the same order; stamp in nanoseconds."""
+        self._seen = {key: seen for key, seen in self._seen.items()
+                      if stamp_ns - seen.stamp_ns <= MEMORY_S * 1e9}
+        numbers = self._given(estimates)
+        self._match(estimates, numbers)
+        for index, estimate in enumerate(estimates):
+            if index not in numbers:
+                numbers[index] = self._free(estimate.label, estimates, numbers)
+        named = tuple(replace(estimate, instance=numbers[i]) for i, estimate in enumerate(estimates))
+        for estimate in named:
+            self._seen[estimate.label, estimate.instance] = _Seen(estimate.T_cam_obj[:3, 3], stamp_ns)
+        return named
+
+    def _given(self, estimates: Sequence[PoseEstimate]) -> dict[int, int]:
+        """Numbers by the detector; of two equal ones the first estimate keeps it."""
+        numbers: dict[int, int] = {}
+        taken: set[tuple[str, int]] = set()
+        for index, estimate in enumerate(estimates):
+            number = estimate.detection.instance
+            if number is not None and (estimate.label, number) not in taken:
+                taken.add((estimate.label, number))
+                numbers[index] = number
+        return numbers
+
+    def _match(self, estimates: Sequence[PoseEstimate], numbers: dict[int, int]) -> None:
+        taken = {(estimates[i].label, number) for i, number in numbers.items()}
+        pairs = sorted(
+            (float(np.linalg.norm(estimate.T_cam_obj[:3, 3] - seen.translation)), index, key)
+            for index, estimate in enumerate(estimates) if index not in numbers
+            for key, seen in self._seen.items() if key[0] == estimate.label and key not in taken)
+        for distance, index, key in pairs:
+            if distance <= MAX_STEP_M and index not in numbers and key not in taken:
+                numbers[index] = key[1]
+                taken.add(key)
+
+    def _free(self, label: str, estimates: Sequence[PoseEstimate], numbers: dict[int, int]) -> int:
+        used = {number for i, number in numbers.items() if estimates[i].label == label}
+        used |= {number for seen_label, number in self._seen if seen_label == label}
+        return next(n for n in range(len(used) + 1) if n not in used)
