@@ -49,3 +49,7 @@ def make_parser(chosen: str | None) -> argparse.ArgumentParser:
         else:
             subparsers.add_parser(name, help=summary)
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
