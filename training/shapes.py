@@ -65,12 +65,11 @@ def sheet(points: np.ndarray) -> Shape:
     corners = vertices[faces]
     double_area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     faces = faces[double_area > 1e-9 * np.ptp(vertices, axis=0).max() ** 2]
-    across = np.linalg.norm(np.diff(points, axis=1), axis=2).sum(1)
-    along = np.linalg.norm(np.diff(points, axis=0), axis=2).sum(0)
+    # Texture follows length on the surface, not the grid's lines: these crowd at bevels.
+    u = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=1), axis=2).max(0))])
     v = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=2).max(1))])
-    uv = np.stack(np.meshgrid(np.linspace(0, 1, m), v / v[-1]), -1).reshape(-1, 2)
-    aspect = np.array([across.max() / max(along.max(), 1e-9)])
-    return Shape(vertices, faces, np.zeros(len(faces), int), uv[faces], aspect, SymmetryGroup.none())
+    uv = np.stack(np.meshgrid(u / u[-1], v / v[-1]), -1).reshape(-1, 2)
+    return Shape(vertices, faces, np.zeros(len(faces), int), uv[faces], u[-1:] / v[-1:], SymmetryGroup.none())
 
 
 def fan(rim: np.ndarray, up: float) -> Shape:
