@@ -75,6 +75,8 @@ class BopScene:
         """How each annotated instance is seen: from scene_gt_info.json, else from mask_visib/;
         None where neither tells."""
         count = len(self._annotations.get(im_id, []))
+        if not count:
+            return []
         info = self._infos.get(im_id)
         if info is None:
             paths = [self.folder / "mask_visib" / f"{im_id:06d}_{index:06d}.png" for index in range(count)]

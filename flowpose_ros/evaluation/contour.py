@@ -69,10 +69,10 @@ def _draw_axes(image: np.ndarray, T_cam_obj: np.ndarray, K: np.ndarray, length: 
 
 
 def _draw_text(image: np.ndarray, text: str, around: np.ndarray, color: tuple[int, int, int]) -> None:
-    """Write text in place above the points [N,2], inside the image, with a dark rim to be readable."""
-    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
+    """Write text in place above the points [N,2], inside the image, on a dark ground to be readable."""
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
     left, top = around.min(0)
     x = int(np.clip(left, 2, max(2, image.shape[1] - width - 2)))
-    y = int(np.clip(top - 5, height + 2, image.shape[0] - 3))
-    for ink, thickness in (((0, 0, 0), 3), (color, 1)):
-        cv2.putText(image, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.45, ink, thickness, cv2.LINE_AA)
+    y = int(np.clip(top - 6, height + 2, image.shape[0] - below))
+    cv2.rectangle(image, (x - 2, y - height - 2), (x + width + 2, y + below - 1), (20, 22, 26), cv2.FILLED)
+    cv2.putText(image, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA)

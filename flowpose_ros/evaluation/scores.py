@@ -149,7 +149,7 @@ def _precision_at(own: Sequence[tuple[ObjectErrors, np.ndarray]], threshold: flo
     for e, value in own:
         matched = match_greedily(value, e.scores, threshold)
         hit = matched >= 0
-        ignored = hit & (e.visib_fracts[matched] < MIN_VISIBILITY) if len(e.truths) else ~hit & False
+        ignored = np.append(e.visib_fracts, 1.0)[matched] < MIN_VISIBILITY  # -1, unmatched, is never ignored
         scores.append(e.scores[~ignored])
         hits.append(hit[~ignored])
     order = np.argsort(-np.concatenate(scores), kind="stable")

@@ -1,0 +1,123 @@
+"""`flowpose bop`: poses for a dataset in BOP layout, as a BOP csv file."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from flowpose_ros.cli.dataset_flags import add_dataset_flags, need_ground_truth, open_dataset, targets_of
+from flowpose_ros.cli.evaluate import print_scores, score_with_progress
+from flowpose_ros.cli.option_flags import add_option_flags, options_from
+from flowpose_ros.cli.progress import warm_up_with_progress
+from flowpose_ros.errors import DatasetError
+from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.evaluation.bop_dataset import BopDataset, ImageId, detections_of
+from flowpose_ros.evaluation.detections import ImageDetections, best_per_target, read_detections
+from flowpose_ros.evaluation.report import write_report
+from flowpose_ros.evaluation.results import ResultRow, result_file_name, write_results
+from flowpose_ros.evaluation.score_tables import timing_table
+from flowpose_ros.evaluation.targets import Target, images_of
+
+DetectionSource = Callable[[ImageId], ImageDetections]
+
+
+@dataclass
+class Run:
+    """What estimating the images of a dataset gave: poses, seconds per stage, lost detections by reason."""
+
+    rows: list[ResultRow] = field(default_factory=list)
+    timings: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    dropped: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add this subcommand to the program."""
+    parser = subparsers.add_parser(
+        "bop", help="poses for a dataset in BOP layout, as a BOP csv file",
+        epilog="example: flowpose bop datasets/ycbv --detections gt --depth on --report report",
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_dataset_flags(parser)
+    parser.add_argument("--detections", required=True, metavar="gt|FILE.json",
+                        help="ground truth boxes, or detections in BOP's default format")
+    parser.add_argument("--output", metavar="FILE.csv", type=Path,
+                        help="result file (default: METHOD_DATASET-SPLIT.csv here)")
+    add_option_flags(parser.add_argument_group("estimator"), EstimatorOptions)
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Estimate, write the csv, and where there is ground truth print scores; report if asked for."""
+    options = options_from(args, EstimatorOptions)
+    dataset = open_dataset(args)
+    targets = targets_of(args, dataset)
+    images = images_of(targets) if targets is not None else dataset.images
+    source = detection_source(args.detections, dataset, targets)
+    output = args.output or Path(result_file_name(f"flowpose-{options.coarse}-{options.refiner}",
+                                                  dataset.name.replace("_", "").replace("-", ""), args.split))
+    estimator = Estimator(dataset.catalogue, options)
+    warm_up_with_progress(estimator)
+    outcome = estimate_images(estimator, dataset, images, source)
+    write_results(output, outcome.rows)
+    print(f"{len(outcome.rows)} poses of {len(images)} images: {output}")
+    for reason, count in sorted(outcome.dropped.items()):
+        print(f"dropped detections, {reason}: {count}")
+    evaluation = None
+    if dataset.has_ground_truth:
+        evaluation = score_with_progress(dataset, outcome.rows, targets)
+        print_scores(evaluation)
+    print(timing_table(outcome.timings))
+    if args.report is not None:
+        print(f"report: {write_report(args.report, output.stem, dataset, outcome.rows, evaluation, outcome.timings, images)}")
+    return 0
+
+
+def detection_source(detections: str, dataset: BopDataset, targets: Sequence[Target] | None) -> DetectionSource:
+    """Where the detections of an image come from: its ground truth ("gt") or a file.
+
+    Of a file only the best detections of what the targets ask for are used.
+    Raises DatasetError when the ground truth is missing or the file unusable.
+    """
+    if detections == "gt":
+        need_ground_truth(dataset, "--detections gt")
+        return lambda image_id: ImageDetections(detections_of(dataset.ground_truth(image_id)))
+    if not detections.endswith(".json"):
+        raise DatasetError(f"--detections: expected gt or a .json file, got {detections!r}")
+    by_image = read_detections(detections, dataset.label_of)
+    wanted: dict[ImageId, dict[str, int]] = defaultdict(dict)
+    for target in targets or ():
+        wanted[target.image_id][dataset.label_of(target.obj_id)] = target.inst_count
+
+    def of_image(image_id: ImageId) -> ImageDetections:
+        found = by_image.get(image_id, ImageDetections())
+        if targets is None:
+            return found
+        return ImageDetections(best_per_target(found.detections, wanted[image_id]), found.time)
+
+    return of_image
+
+
+def estimate_images(estimator: Estimator, dataset: BopDataset, images: Sequence[ImageId],
+                    source: DetectionSource) -> Run:
+    """Estimate the images one by one; each row's time is the detector's and the estimator's together."""
+    outcome = Run()
+    for image_id in tqdm(images, desc="estimating", unit="image", disable=None):
+        frame, found = dataset.frame(image_id), source(image_id)
+        start = time.perf_counter()
+        result = estimator.estimate(frame, found.detections)
+        seconds = time.perf_counter() - start
+        for stage, spent in (*result.timings.items(), ("image", seconds)):
+            outcome.timings[stage].append(spent)
+        for dropped in result.dropped:
+            outcome.dropped[dropped.reason] += 1
+        for estimate in result.estimates:
+            obj_id = dataset.catalogue[estimate.label].obj_id
+            if obj_id is None:
+                raise DatasetError(f"{estimate.label}: expected an object with a BOP id, got none")
+            outcome.rows.append(ResultRow(image_id, obj_id, estimate.score, estimate.T_cam_obj, seconds + found.time))
+    return outcome

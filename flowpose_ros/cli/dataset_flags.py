@@ -1,0 +1,41 @@
+"""The flags that say which BOP dataset, and what in it, a command works on."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from flowpose_ros.errors import DatasetError
+from flowpose_ros.evaluation.bop_dataset import BopDataset
+from flowpose_ros.evaluation.targets import Target, read_targets, targets_from_ground_truth
+from flowpose_ros.objects.catalogue import Catalogue
+
+
+def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
+    """Add DATASET, --split, --targets, --objects and --report."""
+    parser.add_argument("dataset", metavar="DATASET", type=Path, help="folder of a dataset in BOP layout")
+    parser.add_argument("--split", default="test", help="folder of scenes in DATASET (default: %(default)s)")
+    parser.add_argument("--targets", metavar="FILE.json", type=Path,
+                        help="what to find, such as test_targets_bop19.json (default: all annotated instances)")
+    parser.add_argument("--objects", metavar="FOLDER", type=Path,
+                        help="meshes of the objects (default: DATASET/models)")
+    parser.add_argument("--report", metavar="DIR", type=Path, help="write a page with pictures, scores and times")
+
+
+def open_dataset(args: argparse.Namespace) -> BopDataset:
+    """The dataset that the flags name; raises DatasetError or CatalogueError."""
+    return BopDataset(args.dataset, args.split, Catalogue.load(args.objects) if args.objects else None)
+
+
+def targets_of(args: argparse.Namespace, dataset: BopDataset) -> tuple[Target, ...] | None:
+    """The targets that the flags name, else those of the ground truth, else None."""
+    if args.targets is not None:
+        return read_targets(args.targets)
+    return targets_from_ground_truth(dataset) if dataset.has_ground_truth else None
+
+
+def need_ground_truth(dataset: BopDataset, what_for: str) -> None:
+    """Raise DatasetError unless the dataset's split is annotated."""
+    if not dataset.has_ground_truth:
+        raise DatasetError(f"{dataset.root / dataset.split}: {what_for}: expected scene_gt.json in every "
+                           "scene, got a scene without")

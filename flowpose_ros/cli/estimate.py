@@ -1,0 +1,120 @@
+"""`flowpose estimate`: poses of the objects in one image."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from flowpose_ros.cli.option_flags import add_option_flags, options_from
+from flowpose_ros.cli.progress import warm_up_with_progress
+from flowpose_ros.errors import DetectionError, FrameError
+from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.evaluation.contour import draw_pose
+from flowpose_ros.evaluation.images import read_color, read_depth, write_image
+from flowpose_ros.evaluation.json_input import read_json, take_number, take_numbers
+from flowpose_ros.evaluation.table import format_table
+from flowpose_ros.objects.catalogue import Catalogue
+from flowpose_ros.records import Detection, Frame, FrameResult
+from flowpose_ros.rendering.raycast import RaycastRenderer
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add this subcommand to the program."""
+    parser = subparsers.add_parser(
+        "estimate", help="poses of the objects in one image",
+        epilog="example: flowpose estimate image.png --intrinsics 615,615,320,240 --objects objects \\\n"
+               "             --box mug,210,150,330,290 --depth depth.png",
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("image", metavar="IMAGE", type=Path, help="rectified colour image")
+    parser.add_argument("--intrinsics", required=True, metavar="FX,FY,CX,CY|FILE.json",
+                        help="pixels, or a JSON file with fx, fy, cx, cy or cam_K")
+    parser.add_argument("--objects", required=True, metavar="FOLDER", type=Path, help="meshes of the objects")
+    parser.add_argument("--units", choices=("m", "cm", "mm", "inch"), help="unit of the meshes, where FOLDER says none")
+    parser.add_argument("--box", required=True, action="append", metavar="LABEL,L,T,R,B",
+                        help="an object and its box in pixels; may be repeated")
+    parser.add_argument("--depth", metavar="FILE", type=Path, help="depth image, registered to the colour image")
+    parser.add_argument("--depth-scale", type=float, default=0.001, metavar="X",
+                        help="metres per unit of the depth image (default: %(default)s)")
+    parser.add_argument("--output", metavar="FILE", type=Path,
+                        help="picture with the poses drawn (default: IMAGE's name with _poses.png, here)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    # --depth names the file here, and whether to use it follows from that.
+    add_option_flags(parser.add_argument_group("estimator"), EstimatorOptions, skip=("depth",))
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Estimate, print the poses, write the picture; exit code 1 when a detection got no pose."""
+    options = options_from(args, EstimatorOptions, depth="off" if args.depth is None else "on")
+    depth = read_depth(args.depth, args.depth_scale) if args.depth is not None else None
+    frame = Frame(read_color(args.image), parse_intrinsics(args.intrinsics), depth)
+    detections = [parse_box(text) for text in args.box]
+    catalogue = Catalogue.load(args.objects, unit=args.units)
+    estimator = Estimator(catalogue, options)
+    warm_up_with_progress(estimator)
+    result = estimator.estimate(frame, detections)
+    picture = args.output or Path(f"{args.image.stem}_poses.png")
+    write_image(picture, _overlay(frame, catalogue, result))
+    print(_as_json(result) if args.json else f"{_as_table(result)}\npicture: {picture}")
+    return 1 if result.dropped else 0
+
+
+def parse_intrinsics(text: str) -> np.ndarray:
+    """K [3,3] of "fx,fy,cx,cy" or of a JSON file with these four or with cam_K.
+
+    Raises FrameError or DatasetError.
+    """
+    if text.endswith(".json"):
+        content = read_json(Path(text), dict)
+        if "cam_K" in content:
+            return take_numbers(content, "cam_K", 9, text).reshape(3, 3)
+        numbers = [take_number(content, key, float("nan"), text) for key in ("fx", "fy", "cx", "cy")]
+    else:
+        numbers = _numbers(text.split(","))
+    if numbers is None or len(numbers) != 4:
+        raise FrameError(f"--intrinsics: expected fx,fy,cx,cy or a .json file, got {text!r}")
+    fx, fy, cx, cy = numbers
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
+
+
+def parse_box(text: str) -> Detection:
+    """The detection of "label,left,top,right,bottom"; a label may hold commas. Raises DetectionError."""
+    label, *words = text.rsplit(",", 4)
+    numbers = _numbers(words)
+    if not label or numbers is None or len(numbers) != 4:
+        raise DetectionError(f"--box: expected LABEL,LEFT,TOP,RIGHT,BOTTOM, got {text!r}")
+    return Detection(label, np.array(numbers))
+
+
+def _numbers(words: list[str]) -> list[float] | None:
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        return None
+
+
+def _overlay(frame: Frame, catalogue: Catalogue, result: FrameResult) -> np.ndarray:
+    renderer, image = RaycastRenderer(), frame.image
+    for estimate in result.estimates:
+        image = draw_pose(image, catalogue[estimate.label].mesh, estimate.T_cam_obj, frame.K, renderer,
+                          text=f"{estimate.label} {estimate.score:.2f}")
+    return image
+
+
+def _as_table(result: FrameResult) -> str:
+    poses = [(e.label, e.score, *e.T_cam_obj[:3, 3], " ".join(f"{v:.4f}" for v in e.T_cam_obj[:3, :3].ravel()))
+             for e in result.estimates]
+    lines = [format_table(("object", "score", "x m", "y m", "z m", "R_cam_obj row by row"), poses)]
+    lines += [f"no pose: {dropped.detection.label}: {dropped.detail}" for dropped in result.dropped]
+    return "\n".join(lines)
+
+
+def _as_json(result: FrameResult) -> str:
+    return json.dumps({
+        "poses": [{"label": e.label, "instance": e.instance, "score": e.score, "T_cam_obj": e.T_cam_obj.tolist(),
+                   "covariance": e.covariance.tolist()} for e in result.estimates],
+        "dropped": [{"label": d.detection.label, "reason": d.reason, "detail": d.detail} for d in result.dropped],
+        "seconds": result.timings}, indent=1)

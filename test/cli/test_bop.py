@@ -1,0 +1,79 @@
+"""`flowpose bop` with the real estimator on a tiny dataset, and where its detections come from."""
+
+import json
+
+import numpy as np
+import pytest
+from synthetic_bop import BOX, CAN
+
+from flowpose_ros.cli.bop import detection_source
+from flowpose_ros.cli.main import main
+from flowpose_ros.errors import DatasetError
+from flowpose_ros.evaluation.bop_dataset import BopDataset, ImageId
+from flowpose_ros.evaluation.results import read_results
+from flowpose_ros.evaluation.targets import targets_from_ground_truth
+
+FIRST, SECOND = ImageId(2, 0), ImageId(2, 4)
+
+
+@pytest.fixture
+def detections(tmp_path):
+    """Detections of the first image: the box twice, the can once."""
+    entries = [{"scene_id": 2, "image_id": 0, "category_id": obj_id, "bbox": bbox, "score": score, "time": 100.0}
+               for obj_id, bbox, score in ((BOX, [86, 98, 54, 44], 0.4), (BOX, [90, 105, 35, 26], 0.8),
+                                           (CAN, [180, 105, 60, 60], 0.9))]
+    path = tmp_path / "detections.json"
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def test_ground_truth_boxes_as_detections(bop_root):
+    dataset = BopDataset(bop_root)
+    source = detection_source("gt", dataset, None)
+    assert [d.label for d in source(SECOND).detections] == ["obj_000003", "obj_000003"]
+
+
+def test_best_detections_of_the_targets_are_used(bop_root, detections):
+    dataset = BopDataset(bop_root)
+    source = detection_source(str(detections), dataset, targets_from_ground_truth(dataset))
+    assert [(d.label, d.score) for d in source(FIRST).detections] == [("obj_000007", 0.9), ("obj_000003", 0.8)]
+    assert source(SECOND).detections == ()
+    assert len(detection_source(str(detections), dataset, None)(FIRST).detections) == 3
+
+
+def test_other_words_and_missing_truth_are_refused(bop_root):
+    with pytest.raises(DatasetError, match="--detections: expected gt or a .json file, got 'cnos'"):
+        detection_source("cnos", BopDataset(bop_root), None)
+    (bop_root / "test/000002/scene_gt.json").unlink()
+    with pytest.raises(DatasetError, match="--detections gt: expected scene_gt.json"):
+        detection_source("gt", BopDataset(bop_root), None)
+
+
+def test_dataset_to_csv_scores_and_report(bop_root, detections, tmp_path, capsys):
+    output, report = tmp_path / "m_tiny-test.csv", tmp_path / "report"
+    assert main(["bop", str(bop_root), "--detections", str(detections), "--depth", "on", "--hypotheses", "1",
+                 "--output", str(output), "--report", str(report)]) == 0
+    rows = read_results(output)
+    assert {row.obj_id for row in rows} <= {BOX, CAN} and {row.image_id for row in rows} == {FIRST}
+    assert all(row.time > 100 for row in rows)  # the detector's seconds count
+    for row in rows:
+        assert np.linalg.norm(row.T_cam_obj[:3, 3]) < 2
+    out = capsys.readouterr().out
+    assert "AR (MSSD, MSPD mean)" in out and "obj_000007" in out and str(output) in out
+    assert (report / "index.html").read_text().count("<img") == 2
+
+
+def test_same_seed_gives_the_same_poses(bop_root, tmp_path):
+    for name in ("a.csv", "b.csv"):
+        assert main(["bop", str(bop_root), "--detections", "gt", "--hypotheses", "1",
+                     "--output", str(tmp_path / name)]) == 0
+    a, b = (read_results(tmp_path / name) for name in ("a.csv", "b.csv"))
+    assert a and len(a) == len(b)
+    for one, other in zip(a, b):
+        np.testing.assert_array_equal(one.T_cam_obj, other.T_cam_obj)
+
+
+def test_bad_input_is_one_line(bop_root, tmp_path, capsys):
+    assert main(["bop", str(tmp_path / "nowhere"), "--detections", "gt"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and "nowhere" in error[0]

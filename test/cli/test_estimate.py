@@ -1,0 +1,74 @@
+"""`flowpose estimate` with the real estimator on one image."""
+
+import json
+
+import numpy as np
+import pytest
+
+from flowpose_ros.cli.estimate import parse_box, parse_intrinsics
+from flowpose_ros.cli.main import main
+from flowpose_ros.errors import DatasetError, DetectionError, FrameError
+from flowpose_ros.evaluation.images import read_color
+
+K = "300,300,159.5,119.5"
+K_MATRIX = np.array([[300, 0, 159.5], [0, 300, 119.5], [0, 0, 1]])
+
+
+def test_intrinsics_as_text_and_as_files(tmp_path):
+    path = tmp_path / "camera.json"
+    np.testing.assert_array_equal(parse_intrinsics(K), K_MATRIX)
+    for content in ({"fx": 300, "fy": 300, "cx": 159.5, "cy": 119.5}, {"cam_K": K_MATRIX.ravel().tolist()}):
+        path.write_text(json.dumps(content))
+        np.testing.assert_array_equal(parse_intrinsics(str(path)), K_MATRIX)
+
+
+@pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", ""])
+def test_other_intrinsics_are_refused(text):
+    with pytest.raises(FrameError, match="--intrinsics: expected fx,fy,cx,cy"):
+        parse_intrinsics(text)
+
+
+def test_incomplete_intrinsics_file_is_refused(tmp_path):
+    (tmp_path / "k.json").write_text('{"fx": 1}')
+    with pytest.raises(DatasetError, match="k.json: fy: expected a finite number"):
+        parse_intrinsics(str(tmp_path / "k.json"))
+
+
+def test_a_label_may_hold_commas():
+    detection = parse_box("mug, red,1,2,3.5,4")
+    assert detection.label == "mug, red" and detection.box.tolist() == [1, 2, 3.5, 4]
+
+
+@pytest.mark.parametrize("text", ["mug", "mug,1,2,3", ",1,2,3,4", "mug,1,2,x,4"])
+def test_other_boxes_are_refused(text):
+    with pytest.raises(DetectionError, match="--box: expected LABEL,LEFT,TOP,RIGHT,BOTTOM"):
+        parse_box(text)
+
+
+@pytest.fixture
+def command(bop_root, tmp_path):
+    return ["estimate", str(bop_root / "test/000002/rgb/000000.png"), "--intrinsics", K, "--objects",
+            str(bop_root / "models"), "--hypotheses", "1", "--output", str(tmp_path / "poses.png")]
+
+
+def test_pose_as_json_and_a_picture(bop_root, command, tmp_path, capsys):
+    depth = ["--depth", str(bop_root / "test/000002/depth/000000.png"), "--depth-scale", "0.0001"]
+    assert main([*command, "--box", "obj_000003,90,106,125,132", *depth, "--json"]) == 0
+    pose, = json.loads(capsys.readouterr().out)["poses"]
+    assert pose["label"] == "obj_000003"
+    assert np.linalg.norm(np.array(pose["T_cam_obj"])[:3, 3] - (-0.12, 0, 0.7)) < 0.1
+    drawn, image = read_color(tmp_path / "poses.png"), read_color(bop_root / "test/000002/rgb/000000.png")
+    assert drawn.shape == image.shape and (drawn != image).any()
+
+
+def test_unknown_label_gets_no_pose_and_is_said(command, capsys):
+    assert main([*command, "--box", "obj_000003,90,106,125,132", "--box", "teapot,1,2,30,40"]) == 1
+    out = capsys.readouterr().out
+    assert "no pose: teapot" in out and "obj_000003" in out
+
+
+def test_bad_input_is_one_line(command, bop_root, capsys):
+    command[1] = str(bop_root / "models/models_info.json")
+    assert main([*command, "--box", "obj_000003,90,106,125,132"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and "models_info.json: expected a readable image" in error[0]
