@@ -73,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
         print_scores(evaluation)
     print(timing_table(outcome.timings))
     if args.report is not None:
-        print(f"report: {write_report(args.report, output.stem, dataset, outcome.rows, evaluation, outcome.timings, images)}")
+        page = write_report(args.report, output.stem, dataset, outcome.rows, evaluation, outcome.timings, images)
+        print(f"report: {page}")
     return 0
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from flowpose_ros.cli.dataset_flags import add_dataset_flags, need_ground_truth, open_dataset, targets_of
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.evaluation.report import write_report
-from flowpose_ros.evaluation.results import NO_TIME, ResultRow, read_results
+from flowpose_ros.evaluation.results import HEADER, NO_TIME, ResultRow, read_results
 from flowpose_ros.evaluation.score_tables import object_table, summary_table, timing_table
 from flowpose_ros.evaluation.scores import Evaluation, evaluate
 from flowpose_ros.evaluation.targets import Target, images_of
@@ -23,7 +23,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "evaluate", help="scores of a BOP csv file against the ground truth",
         epilog="example: flowpose evaluate flowpose_ycbv-test.csv datasets/ycbv --report report",
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("csv", metavar="CSV", type=Path, help="result file: " + "scene_id,im_id,obj_id,score,R,t,time")
+    parser.add_argument("csv", metavar="CSV", type=Path, help=f"result file ({HEADER})")
     add_dataset_flags(parser)
     parser.set_defaults(func=run)
 
@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     print_scores(evaluation)
     print(timing_table(timings))
     if args.report is not None:
-        print(f"report: {write_report(args.report, args.csv.stem, dataset, rows, evaluation, timings, images_of(targets))}")
+        page = write_report(args.report, args.csv.stem, dataset, rows, evaluation, timings, images_of(targets))
+        print(f"report: {page}")
     return 0
 
 
