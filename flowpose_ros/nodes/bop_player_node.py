@@ -32,6 +32,8 @@ from flowpose_ros.records import Detection, Frame
 
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 TICK_S = 0.005
+RESEND_S = 5.0
+"""With lockstep an image without an answer is sent again: listeners are best effort, and may have lost it."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class BopPlayerNode(Node):
         self._poses = self.create_subscription(Detection3DArray, "poses", self._take_answer, RELIABLE)
         self._index = 0
         self._answered_ns = 0
-        self._sent_at: float | None = None
+        self._first_sent: float | None = None
+        self._last_sent = 0.0
         self._began = False
         self.finished = False
 
@@ -99,6 +102,7 @@ class BopPlayerNode(Node):
             self.finished = True
             return
         self._play(self._index)
+        self._first_sent = self._last_sent
         self._index += 1
 
     def _everybody_listens(self) -> bool:
@@ -109,16 +113,18 @@ class BopPlayerNode(Node):
 
     def _due(self) -> bool:
         """Whether the last image has had its time and, with lockstep, its answer."""
-        if self._sent_at is None:
+        if self._first_sent is None:
             return True
-        waited = time.monotonic() - self._sent_at
-        if self._options.lockstep and self._answered_ns < self._stream.stamp_ns(self._index - 1):
-            if waited < self._options.answer_timeout_s:
-                return False
+        waited = time.monotonic() - self._first_sent
+        if not self._options.lockstep or self._answered_ns >= self._stream.stamp_ns(self._index - 1):
+            return waited >= 1 / self._rate
+        if waited >= self._options.answer_timeout_s:
             self.get_logger().warning(f"no answer to image {self._index} of {len(self._stream)} "
                                       f"within {waited:.1f} s; going on")
             return True
-        return waited >= 1 / self._rate
+        if time.monotonic() - self._last_sent >= RESEND_S:
+            self._play(self._index - 1)
+        return False
 
     def _play(self, index: int) -> None:
         image_id = self._stream.images[index % len(self._stream)]
@@ -131,7 +137,7 @@ class BopPlayerNode(Node):
             self._depth.publish(depth_message(header, frame.depth))
         self._image.publish(image_message(header, frame.image))
         self._detections.publish(detections_message(header, self._detections_of(image_id)))
-        self._sent_at = time.monotonic()
+        self._last_sent = time.monotonic()
 
     def _frame(self, image_id: ImageId) -> Frame:
         return self._stream.dataset.frame(image_id, with_depth=self._depth is not None)

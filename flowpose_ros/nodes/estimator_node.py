@@ -56,7 +56,7 @@ class EstimatorNode(LifecycleNode):
         self._inputs: CameraInputs | None = None
         self._worker: Worker[Bundle, Processed] | None = None
         self._failure = FlowposeError("the node could not be configured; the log above says why")
-        self._services = Services(self)
+        self._requests = Services(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On the steady clock: with simulated time a timer would wait for a /clock that never comes.
         self._timer = self.create_timer(1.0, self._each_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -134,7 +134,7 @@ class EstimatorNode(LifecycleNode):
     # Frames: the executor's thread offers, the worker's thread does the rest
 
     def _offer(self, bundle: Bundle) -> None:
-        if self._services.wants_frame() and self._worker.slot.put(bundle) is not None:
+        if self._requests.wants_frame() and self._worker.slot.put(bundle) is not None:
             self.drops.add("replaced_by_newer", "the estimator is slower than the camera")
 
     def _process(self, bundle: Bundle) -> Processed:
@@ -175,7 +175,7 @@ class EstimatorNode(LifecycleNode):
             self._start_worker()
         problem = self._watchdog.complain(time.monotonic(), self._inputs.status(), self._worker.busy,
                                           self._all_drops())
-        if problem and self._services.enabled:
+        if problem and self._requests.enabled:
             self.get_logger().warning(problem)
         health = Health(self._watchdog.problem, self._rate.hertz(), self._times.summary(), self._all_drops())
         self._diagnostics.publish(diagnostics(self.get_clock().now().to_msg(), self.get_name(), health))

@@ -12,10 +12,11 @@ from visualization_msgs.msg import MarkerArray
 from flowpose_ros.evaluation.contour import draw_pose
 from flowpose_ros.nodes.messages.frames import image_message
 from flowpose_ros.nodes.messages.markers import MarkerMaker
-from flowpose_ros.nodes.messages.poses import detections_out, transforms_out
+from flowpose_ros.nodes.messages.poses import detections_out, name_of, transforms_out
 from flowpose_ros.nodes.options import NodeOptions
 from flowpose_ros.nodes.pipeline import Processed
 from flowpose_ros.objects.catalogue import Catalogue
+from flowpose_ros.rendering.raycast import RaycastRenderer
 
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 
@@ -30,6 +31,7 @@ class Outputs:
         self._overlay = node.create_publisher(Image, "~/overlay", qos_profile_sensor_data)
         self._broadcaster = TransformBroadcaster(node)
         self._marker_maker = MarkerMaker(catalogue)
+        self._renderer = RaycastRenderer()
 
     def publish(self, processed: Processed, options: NodeOptions) -> None:
         """Send one frame's answer; `~/poses` last, so that who has it finds the rest already sent."""
@@ -48,8 +50,9 @@ class Outputs:
             self._node.destroy_publisher(publisher)
 
     def _draw(self, processed: Processed) -> Image:
-        picture = processed.frame.image.copy()
+        picture = processed.frame.image
         for estimate in processed.estimates:
             mesh = self._catalogue[estimate.label].mesh
-            picture = draw_pose(picture, mesh, estimate.T_cam_obj, processed.frame.K)
+            picture = draw_pose(picture, mesh, estimate.T_cam_obj, processed.frame.K, self._renderer,
+                                text=name_of(estimate))
         return image_message(processed.header, picture)

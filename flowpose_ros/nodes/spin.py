@@ -11,7 +11,6 @@ from typing import Protocol
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from flowpose_ros.errors import FlowposeError
@@ -23,7 +22,7 @@ POLL_S = 0.1
 
 
 class RunningNode(Protocol):
-    """What run() needs beside a Node: begin() is called once, `finished` is asked between callbacks,
+    """What run() needs of a rclpy Node beside the usual: begin() is called once, `finished` is asked between callbacks,
     close() ends threads and says whether all have ended."""
 
     finished: bool
@@ -31,6 +30,8 @@ class RunningNode(Protocol):
     def begin(self, stopping: Callable[[], bool]) -> None: ...
 
     def close(self) -> bool: ...
+
+    def destroy_node(self) -> None: ...
 
 
 class StopRequest:
@@ -54,33 +55,36 @@ class StopRequest:
             deadline.start()
 
 
-def run(make_node: Callable[[], RunningNode & Node], args: Sequence[str] | None = None) -> int:
+def run(make_node: Callable[[], RunningNode], args: Sequence[str] | None = None) -> int:
     """Run the node that make_node gives; the exit code: 0, or 2 with one line for a FlowposeError."""
     stop = StopRequest()
     # rclpy's own handlers would shut the context down under a worker that is about to publish.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    ended, node = True, None
     try:
-        node = make_node()
-        node.begin(stop)
-        _spin(node, stop)
+        _live(make_node(), stop)
     except FlowposeError as error:
         if not stop():
             print(f"error: {error}", file=sys.stderr)
             return 2
-    except ExternalShutdownException:
-        pass
     finally:
-        if node is not None:
-            ended = node.close()
-            node.destroy_node()
         rclpy.try_shutdown()
-        if not ended:  # the interpreter's own end would wait for, or crash, a thread in native code
-            _end_now()
     return 0
 
 
-def _spin(node: RunningNode & Node, stop: StopRequest) -> None:
+def _live(node: RunningNode, stop: StopRequest) -> None:
+    try:
+        node.begin(stop)
+        _spin(node, stop)
+    except ExternalShutdownException:
+        pass
+    finally:
+        ended = node.close()
+        node.destroy_node()
+        if not ended:  # the interpreter's own end would wait for, or crash, a thread in native code
+            _end_now()
+
+
+def _spin(node: RunningNode, stop: StopRequest) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     while not stop() and not node.finished:
