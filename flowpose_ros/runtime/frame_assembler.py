@@ -166,7 +166,8 @@ class FrameAssembler:
                 self._drop(stream, "jump_back")
         self._newest = {stream: min(newest, stamp) for stream, newest in self._newest.items()}
         self._taken = {stream: min(taken, stamp - self._slop - 1) for stream, taken in self._taken.items()}
-        self._depth_awaited_since = None
+        if self._depth_awaited_since is not None:
+            self._depth_awaited_since = min(self._depth_awaited_since, stamp)
 
     def _drop(self, stream: Stream, reason: str) -> None:
         if stream is Stream.IMAGE:  # a frame is lost with its image; other parts are counted through it

@@ -67,6 +67,8 @@ def _compressed_size(data: bytes) -> tuple[int, int]:
     try:
         with PillowImage.open(io.BytesIO(data), formats=("JPEG", "PNG")) as header:
             return header.height, header.width
+    except PillowImage.DecompressionBombError as error:
+        raise FrameError(f"compressed image: expected at most {MAX_PIXELS} pixels, got more: {error}") from error
     except Exception as error:  # a broken header fails in many ways inside the reader
         raise FrameError(f"compressed image: expected a JPEG or PNG, got {len(data)} bytes with "
                          f"the first being {data[:8].hex()}") from error

@@ -1,0 +1,83 @@
+"""Writes a dataset in BOP layout whose truth is known: two coloured shapes before a wall."""
+
+import json
+
+import cv2
+import numpy as np
+import torch
+import trimesh
+from scipy.spatial.transform import Rotation
+
+from flowpose_ros.objects.load import load_mesh
+from flowpose_ros.rendering.raycast import RaycastRenderer
+
+SIZE = (240, 320)
+K = np.array([[300.0, 0, 159.5], [0, 300.0, 119.5], [0, 0, 1]])
+WALL_M = 1.2
+
+
+def bracket(seed):
+    """A shape of three boxes without symmetry, patches of random colours on it; millimetres."""
+    rng = np.random.default_rng(seed)
+    parts = [trimesh.creation.box(extents) for extents in ((90, 30, 25), (30, 80, 25), (25, 25, 70))]
+    parts[1].apply_translation((30, 40, 0))
+    parts[2].apply_translation((-35, 0, 35))
+    mesh = trimesh.util.concatenate(parts).subdivide().subdivide()
+    mesh.unmerge_vertices()
+    colors = rng.integers(30, 256, (len(mesh.faces), 3)).astype(np.uint8)
+    mesh.visual.vertex_colors = np.repeat(colors, 3, axis=0)
+    return mesh
+
+
+def write_scene(root, images):
+    """Write models/ and test/000000/ with so many images, 240 x 320, colour and depth."""
+    models, scene = root / "models", root / "test" / "000000"
+    for folder in (models, scene / "rgb", scene / "depth"):
+        folder.mkdir(parents=True)
+    info = {}
+    for obj_id in (1, 2):
+        mesh = bracket(obj_id)
+        mesh.export(models / f"obj_{obj_id:06d}.ply")
+        low, size = mesh.bounds[0], np.ptp(mesh.bounds, axis=0)
+        info[obj_id] = {"diameter": float(load_mesh(models / f"obj_{obj_id:06d}.ply", "mm").diameter * 1e3),
+                        **dict(zip(("min_x", "min_y", "min_z"), low.tolist())),
+                        **dict(zip(("size_x", "size_y", "size_z"), size.tolist()))}
+    (models / "models_info.json").write_text(json.dumps(info))
+    _write_images(scene, [load_mesh(models / f"obj_{i:06d}.ply", "mm") for i in (1, 2)], images)
+
+
+def poses(index):
+    """T_cam_obj of both objects in the index-th image, metres."""
+    T = np.tile(np.eye(4), (2, 1, 1))
+    T[0, :3, :3] = Rotation.from_rotvec([0.6, 0.4 + 0.03 * index, 0.2]).as_matrix()
+    T[1, :3, :3] = Rotation.from_rotvec([-0.5, 0.3, 1.2 + 0.03 * index]).as_matrix()
+    T[0, :3, 3], T[1, :3, 3] = (-0.10 + 0.004 * index, -0.01, 0.6), (0.11, 0.02, 0.65)
+    return T
+
+
+def _write_images(scene, meshes, images):
+    renderer = RaycastRenderer()
+    rng = np.random.default_rng(0)
+    wall = cv2.resize(rng.integers(60, 200, (12, 16, 3)).astype(np.uint8), SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+    cameras, truths, infos = {}, {}, {}
+    for index in range(images):
+        image, depth = wall.copy(), np.full(SIZE, WALL_M)
+        truth, info = [], []
+        for obj_id, mesh, T in zip((1, 2), meshes, poses(index)):
+            seen = renderer.render(mesh, torch.tensor(T[None], dtype=torch.float32),
+                                   torch.tensor(K[None], dtype=torch.float32), SIZE)
+            mask = seen.mask[0].numpy()
+            image[mask] = (seen.rgb[0].permute(1, 2, 0).numpy()[mask] * 255).astype(np.uint8)
+            depth[mask] = seen.depth[0].numpy()[mask]
+            rows, columns = np.nonzero(mask)
+            box = [int(columns.min()), int(rows.min()), int(np.ptp(columns)), int(np.ptp(rows))]
+            truth.append({"cam_R_m2c": T[:3, :3].ravel().tolist(), "cam_t_m2c": (T[:3, 3] * 1e3).tolist(),
+                          "obj_id": obj_id})
+            info.append({"bbox_obj": box, "bbox_visib": box, "px_count_all": int(mask.sum()),
+                         "px_count_valid": int(mask.sum()), "px_count_visib": int(mask.sum()), "visib_fract": 1.0})
+        cv2.imwrite(str(scene / "rgb" / f"{index:06d}.png"), image[..., ::-1])
+        cv2.imwrite(str(scene / "depth" / f"{index:06d}.png"), np.round(depth * 1e4).astype(np.uint16))
+        cameras[index] = {"cam_K": K.ravel().tolist(), "depth_scale": 0.1}
+        truths[index], infos[index] = truth, info
+    for name, content in (("scene_camera", cameras), ("scene_gt", truths), ("scene_gt_info", infos)):
+        (scene / f"{name}.json").write_text(json.dumps(content))

@@ -1,0 +1,71 @@
+"""Instances keep their numbers."""
+
+import numpy as np
+
+from flowpose_ros.records import Detection, PoseEstimate
+from flowpose_ros.tracking.association import InstanceNames
+
+SECOND = 1_000_000_000
+
+
+def seen(x, label="mug", instance=None):
+    T = np.eye(4)
+    T[:3, 3] = x, 0, 1
+    detection = Detection(label, np.zeros(4), instance=instance)
+    return PoseEstimate(label, -1, T, 0.9, np.eye(6), 0.9, detection)
+
+
+def numbers(names, *estimates, at=0.0):
+    return [e.instance for e in names.name(estimates, round(at * SECOND))]
+
+
+def test_instances_of_each_class_count_from_zero():
+    assert numbers(InstanceNames(), seen(0), seen(0.5), seen(0, "box")) == [0, 1, 0]
+
+
+def test_the_order_of_detections_does_not_matter():
+    names = InstanceNames()
+    assert numbers(names, seen(0), seen(0.5)) == [0, 1]
+    assert numbers(names, seen(0.52), seen(0.01), at=0.1) == [1, 0]
+
+
+def test_the_closest_pair_is_matched_first():
+    names = InstanceNames()
+    numbers(names, seen(0), seen(0.2))
+    assert numbers(names, seen(0.11), seen(0.19), at=0.1) == [0, 1]
+
+
+def test_a_far_object_is_another_instance():
+    names = InstanceNames()
+    numbers(names, seen(0))
+    assert numbers(names, seen(1.0), at=0.1) == [1]
+
+
+def test_an_instance_missed_for_a_moment_comes_back_under_its_number():
+    names = InstanceNames()
+    numbers(names, seen(0), seen(0.5))
+    numbers(names, seen(0.5), at=0.1)
+    assert numbers(names, seen(0.0), seen(0.5), at=0.2) == [0, 1]
+
+
+def test_instances_are_forgotten_after_a_while():
+    names = InstanceNames()
+    numbers(names, seen(0), seen(0.5))
+    assert numbers(names, seen(0.5), at=10) == [0]
+
+
+def test_the_detectors_numbers_are_kept():
+    names = InstanceNames()
+    assert numbers(names, seen(0, instance=5), seen(0.5), seen(1, instance=0)) == [5, 1, 0]
+    assert numbers(names, seen(0.5, instance=5), at=0.1) == [5]
+
+
+def test_two_equal_numbers_of_the_detector_do_not_share_a_name():
+    assert numbers(InstanceNames(), seen(0, instance=3), seen(0.5, instance=3)) == [3, 0]
+
+
+def test_reset_forgets():
+    names = InstanceNames()
+    numbers(names, seen(0), seen(0.5))
+    names.reset()
+    assert numbers(names, seen(0.5), at=0.1) == [0]
