@@ -60,6 +60,11 @@ def write_report(folder: Path | str, title: str, dataset: BopDataset, rows: Sequ
     return folder / "index.html"
 
 
+def picture_name(image_id: ImageId) -> str:
+    """File name of an image's picture beside the page."""
+    return f"{image_id.scene_id:06d}_{image_id.im_id:06d}.jpg"
+
+
 def draw_image(image: np.ndarray, K: np.ndarray, dataset: BopDataset, rows: Iterable[ResultRow],
                truths: Iterable[GroundTruth], renderer: RaycastRenderer) -> np.ndarray:
     """A copy of an image [H,W,3] with the estimates, and above them the thin outlines of the truth."""
@@ -84,7 +89,7 @@ def _figures(folder: Path, dataset: BopDataset, rows: Sequence[ResultRow], evalu
     renderer, figures = RaycastRenderer(), []
     for image_id in shown:
         frame = dataset.frame(image_id, with_depth=False)
-        name = f"{image_id.scene_id:06d}_{image_id.im_id:06d}.jpg"
+        name = picture_name(image_id)
         write_image(folder / name, draw_image(frame.image, frame.K, dataset, by_image[image_id],
                                               dataset.ground_truth(image_id), renderer))
         figures.append(f'<figure><a href="{name}"><img src="{name}" loading="lazy" alt="image {image_id}"></a>'

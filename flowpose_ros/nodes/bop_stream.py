@@ -21,6 +21,7 @@ class StreamOptions:
     split: str = option("test", "folder of the split in it", runtime=False)
     scene: int = option(-1, "number of the scene; -1 plays all of the split, one after the other",
                         low=-1, high=999_999, runtime=False)
+    limit: int = option(0, "play the first so many images only; 0 plays all", low=0, high=10_000_000, runtime=False)
     rate: float = option(10.0, "images per second of the stream's own clock", low=0.01, high=1000.0, runtime=False)
 
     def __post_init__(self) -> None:
@@ -35,7 +36,7 @@ class BopStream:
             raise DatasetError("dataset: expected a folder in BOP layout, got an empty parameter")
         self.dataset = BopDataset(Path(options.dataset), options.split)
         self.images = tuple(image_id for image_id in self.dataset.images
-                            if options.scene in (-1, image_id.scene_id))
+                            if options.scene in (-1, image_id.scene_id))[:options.limit or None]
         if not self.images:
             raise DatasetError(f"{options.dataset}/{options.split}: expected scene {options.scene}, "
                                f"got {sorted({image_id.scene_id for image_id in self.dataset.images})}")

@@ -106,6 +106,7 @@ class EvaluatorNode(Node):
         if self._stream.image_at(stamp) is not None and stamp not in self._latencies:
             self._latencies[stamp] = self._latest - self._shown.setdefault(stamp, self._latest)
             self._waiting.append(_Answer(message, self._latest))
+            self.get_logger().info(f"{len(self._latencies)} of {len(self._stream)} images answered")
 
     def _tick(self) -> None:
         now = time.monotonic()
