@@ -21,6 +21,6 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/flowpose_ros"]),
         (str(SHARE), ["package.xml"]),
-        *shared_files("config", "launch"),
+        *shared_files("config", "launch", "demo"),
     ],
 )
