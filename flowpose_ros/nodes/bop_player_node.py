@@ -32,6 +32,9 @@ from flowpose_ros.records import Detection, Frame
 
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 TICK_S = 0.005
+SETTLE_S = 0.5
+"""Seconds from seeing every listener to the first image: until discovery has gone both ways too, a
+best-effort listener loses what it is sent."""
 RESEND_S = 5.0
 """With lockstep an image without an answer is sent again: listeners are best effort, and may have lost it."""
 
@@ -79,7 +82,7 @@ class BopPlayerNode(Node):
         self._answered_ns = 0
         self._first_sent: float | None = None
         self._last_sent = 0.0
-        self._began = False
+        self._ready_at = float("inf")
         self.finished = False
 
     def begin(self, stopping: Callable[[], bool]) -> None:
@@ -92,10 +95,9 @@ class BopPlayerNode(Node):
         return True
 
     def _tick(self) -> None:
-        if not self._began:
-            self._began = self._everybody_listens()
-            return
-        if not self._due():
+        if self._ready_at == float("inf") and self._everybody_listens():
+            self._ready_at = time.monotonic() + SETTLE_S
+        if time.monotonic() < self._ready_at or not self._due():
             return
         if self._index == len(self._stream) and not self._options.loop:
             self.get_logger().info(f"played {self._index} images")

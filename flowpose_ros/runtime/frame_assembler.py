@@ -135,7 +135,7 @@ class FrameAssembler:
         if self._depth != "auto":
             return self._depth == "on"
         since = self._newest.get(Stream.DEPTH, self._depth_awaited_since)
-        return self.depth_published and 0 <= stamp - since <= self._patience
+        return self.depth_published and 0 <= stamp - since < self._patience
 
     def _take(self, image_stamp: int, detections_stamp: int) -> None:
         """Remove a completed frame and everything older."""

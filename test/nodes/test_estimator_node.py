@@ -1,0 +1,180 @@
+"""The node as a process of its own, over DDS: poses on TF, faults survived, a clean end."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed: `make setup` installs it")
+
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from nodes.camera import FRAME_ID, Camera
+from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rclpy.duration import Duration
+from rclpy.parameter import Parameter
+from rclpy.time import Time
+from std_srvs.srv import SetBool, Trigger
+from tf2_ros import Buffer, TransformListener
+
+from flowpose_ros.nodes.messages.poses import transform_matrix
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def start_estimator(start_node, scene):
+    """Start the node on the scene's objects with parameters."""
+
+    def start(**parameters):
+        parameters = {"objects": scene / "models", "seed": 0, **parameters}
+        flags = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+        return start_node("estimator_node", "--ros-args", *flags)
+
+    return start
+
+
+@pytest.fixture
+def camera(client, scene):
+    return Camera(client, scene)
+
+
+@pytest.fixture
+def call(client, wait_until):
+    """Call a service of the node and return its response."""
+
+    def call(kind, name, node, **request):
+        service = client.create_client(kind, name)
+        wait_until(service.service_is_ready, f"service {name}", node)
+        future = service.call_async(kind.Request(**request))
+        wait_until(future.done, f"response of {name}", node)
+        return future.result()
+
+    return call
+
+
+def distances(found, truth):
+    """Metres and radians between two transforms [4,4]."""
+    cos = (np.trace(found[:3, :3].T @ truth[:3, :3]) - 1) / 2
+    return np.linalg.norm(found[:3, 3] - truth[:3, 3]), np.arccos(np.clip(cos, -1, 1))
+
+
+def test_poses_are_on_tf_at_the_images_stamp(start_estimator, camera, client, wait_until):
+    buffer = Buffer(node=client)
+    TransformListener(buffer, client)
+    node = start_estimator()
+    for index in range(3):
+        stamp = (index + 1) * SECOND + 123_456_789
+        answer = camera.ask(index, stamp, wait_until, node)
+        for instance, truth in enumerate(camera.samples[index].ground_truth):
+            found = buffer.lookup_transform(FRAME_ID, f"{truth.label}_{instance}", Time(nanoseconds=stamp),
+                                            timeout=Duration(seconds=10))
+            metres, radians = distances(transform_matrix(found.transform), truth.T_cam_obj)
+            assert metres < 0.02 and radians < np.radians(15), (truth.label, metres, np.degrees(radians))
+        assert answer.header.frame_id == FRAME_ID
+        assert [d.id for d in answer.detections] == ["obj_000001_0", "obj_000002_1"]
+        assert all(0 <= d.results[0].hypothesis.score <= 1 for d in answer.detections)
+    assert not buffer.can_transform(FRAME_ID, "obj_000001_0", Time(nanoseconds=9 * SECOND))
+
+
+def test_a_malformed_image_is_dropped_and_the_next_one_answered(start_estimator, camera, client, wait_until):
+    counts = {}
+    client.create_subscription(DiagnosticArray, "/diagnostics", lambda message: counts.update(
+        {value.key: value.value for value in message.status[0].values}), 10)
+    node = start_estimator()
+
+    def truncate(message):
+        message.data = bytes(message.data)[:100]
+
+    def rename(message):
+        message.encoding = "nv21"
+
+    for stamp, spoil in ((1 * SECOND, truncate), (2 * SECOND, rename)):
+        camera.ask(0, stamp, wait_until, node, change_image=spoil,
+                   done=lambda: counts.get("dropped_frame_unusable") == str(stamp // SECOND))
+    camera.ask(0, 3 * SECOND, wait_until, node)
+    assert set(camera.answers) == {3 * SECOND}
+    assert "expected 230400 bytes of data (step x height), got 100" in node.output
+    wait_until(lambda: "total_p95_ms" in counts, "stage times", node)
+    assert {"rate_hz", "memory_mb", "convert_p50_ms", "latency_p50_ms"} <= set(counts)
+
+
+def test_a_frame_without_detections_or_depth_is_answered(start_estimator, camera, wait_until):
+    node = start_estimator(depth_patience_s=0.0)
+    camera.samples = [replace(sample, detections=()) for sample in camera.samples]
+    assert camera.ask(0, 1 * SECOND, wait_until, node, depth=False).detections == []
+
+
+def test_interrupted_in_the_middle_of_a_frame_it_ends_cleanly(start_estimator, camera, wait_until):
+    node = start_estimator()
+    camera.ask(0, 1 * SECOND, wait_until, node)
+    for index in range(3):  # at least one of these is in work when the signal comes
+        camera.show(index, (index + 2) * SECOND)
+    node.stop(timeout=5)
+
+
+def test_two_interrupts_do_no_harm(start_estimator, camera, wait_until):
+    node = start_estimator()
+    wait_until(camera.connected, "connection", node)
+    node.process.send_signal(2)
+    node.process.send_signal(2)
+    assert node.wait(5) == 0, node.output
+    assert "Traceback" not in node.output
+
+
+def test_interrupted_while_it_loads_it_ends_cleanly(start_estimator, wait_until):
+    node = start_estimator()
+    wait_until(lambda: "%" in node.output, "progress", node)
+    node.stop(timeout=5)
+    assert "Traceback" not in node.output
+
+
+@pytest.mark.parametrize("parameters, told", [
+    ({"objects": "/no/such/folder"}, "/no/such/folder"),
+    ({"labels": "obj_000099"}, "obj_000099"),
+])
+def test_what_cannot_be_loaded_is_named_in_one_line(start_estimator, parameters, told):
+    node = start_estimator(**parameters)
+    assert node.wait(60) == 2
+    assert told in node.output and "Traceback" not in node.output
+
+
+def test_without_autostart_it_waits_for_its_transitions(start_estimator, camera, call, wait_until):
+    node = start_estimator(autostart="false")
+    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE,
+                       Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP,
+                       Transition.TRANSITION_CONFIGURE):
+        request = {"transition": Transition(id=transition)}
+        assert call(ChangeState, "/flowpose/change_state", node, **request).success, node.output
+    wait_until(lambda: camera.image.get_subscription_count() == 0, "end of subscription", node)
+    call(ChangeState, "/flowpose/change_state", node, transition=Transition(id=Transition.TRANSITION_ACTIVATE))
+    assert camera.ask(0, 1 * SECOND, wait_until, node).detections
+
+
+def test_services_and_parameters(start_estimator, camera, call, wait_until):
+    node = start_estimator()
+    camera.ask(0, 1 * SECOND, wait_until, node)
+    described = call(DescribeParameters, "/flowpose/describe_parameters", node, names=["hypotheses", "objects"])
+    assert all(d.description for d in described.descriptors)
+    assert described.descriptors[0].integer_range and described.descriptors[1].read_only
+    changes = [Parameter("max_detections", value=1), Parameter("max_detections", value=0), Parameter("objects", value="x")]
+    results = call(SetParameters, "/flowpose/set_parameters", node,
+                   parameters=[change.to_parameter_msg() for change in changes]).results
+    assert [r.successful for r in results] == [True, False, False]
+    assert call(SetBool, "/flowpose/enable", node, data=False).message == "off"
+    camera.show(1, 2 * SECOND)
+    assert call(Trigger, "/flowpose/estimate", node).success
+    answer = camera.ask(2, 3 * SECOND, wait_until, node)
+    assert set(camera.answers) == {1 * SECOND, 3 * SECOND}
+    assert len(answer.detections) == 1, "max_detections was set to 1"
+    assert call(Trigger, "/flowpose/reset_tracks", node).success
+    assert call(Trigger, "/flowpose/reload_objects", node).success
+
+
+def test_the_watchdog_names_the_missing_input(start_estimator, camera, wait_until):
+    node = start_estimator(watchdog_s=0.5)
+    complaint = re.compile(r"nothing on /camera_info ever \(.* s\), publishers: test_client "
+                           r"\(sensor_msgs/msg/CameraInfo, reliable\)")
+    wait_until(lambda: complaint.search(node.output), "complaint", node)
