@@ -18,6 +18,7 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 from flowpose_ros.evaluation.bop_dataset import ImageId, detections_of
 from flowpose_ros.evaluation.detections import ImageDetections, read_detections
 from flowpose_ros.nodes.bop_stream import BopStream, StreamOptions
+from flowpose_ros.nodes.discovery import RESEND_S, SETTLE_S
 from flowpose_ros.nodes.messages.frames import (
     camera_info_message,
     depth_message,
@@ -32,11 +33,6 @@ from flowpose_ros.records import Detection, Frame
 
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 TICK_S = 0.005
-SETTLE_S = 0.5
-"""Seconds from seeing every listener to the first image: until discovery has gone both ways too, a
-best-effort listener loses what it is sent."""
-RESEND_S = 5.0
-"""With lockstep an image without an answer is sent again: listeners are best effort, and may have lost it."""
 
 
 @dataclass(frozen=True)

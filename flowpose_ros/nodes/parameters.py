@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -15,21 +18,56 @@ MAX_INT64 = 2**63 - 1
 
 
 def declare_options(node: Node, *options_classes: type) -> None:
-    """Declare every field of the options dataclasses as a parameter of its own name."""
+    """Declare every field of the options dataclasses as a parameter of its name.
+
+    The fields of a field that is itself such a dataclass follow after a dot: `refine.iterations`.
+    """
     for options_class in options_classes:
-        for field in dataclasses.fields(options_class):
-            node.declare_parameter(field.name, field.default, _descriptor(field))
+        for name, field in _leaves(options_class):
+            node.declare_parameter(name, _default(field), _descriptor(field))
 
 
-def read_options(node: Node, options_class: type[Options], changes: tuple[Parameter, ...] = ()) -> Options:
+def read_options(node: Node, options_class: type[Options], changes: Sequence[Parameter] = ()) -> Options:
     """The options that the node's parameters, with `changes` applied, amount to.
 
     Raises OptionError when they are out of range or contradict each other.
     """
-    names = [field.name for field in dataclasses.fields(options_class)]
+    names = [name for name, _ in _leaves(options_class)]
     values = {name: node.get_parameter(name).value for name in names}
     values.update({change.name: change.value for change in changes if change.name in values})
-    return options_class(**values)
+    return _build(options_class, values)
+
+
+def parameter_arguments(*options: Any) -> list[str]:
+    """Command-line arguments (after --ros-args) that give a node these options."""
+    arguments = []
+    for each in options:
+        for name, _ in _leaves(type(each)):
+            value = functools.reduce(getattr, name.split("."), each)
+            arguments += ["-p", f"{name}:={json.dumps(value)}"]
+    return arguments
+
+
+def _leaves(options_class: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
+    for field in dataclasses.fields(options_class):
+        default = _default(field)
+        if dataclasses.is_dataclass(default):
+            yield from _leaves(type(default), f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, field
+
+
+def _build(options_class: type[Options], values: dict[str, Any], prefix: str = "") -> Options:
+    given = {}
+    for field in dataclasses.fields(options_class):
+        default = _default(field)
+        given[field.name] = (_build(type(default), values, f"{prefix}{field.name}.")
+                             if dataclasses.is_dataclass(default) else values[prefix + field.name])
+    return options_class(**given)
+
+
+def _default(field: dataclasses.Field) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _descriptor(field: dataclasses.Field) -> ParameterDescriptor:
@@ -38,7 +76,7 @@ def _descriptor(field: dataclasses.Field) -> ParameterDescriptor:
     if meta["choices"]:
         descriptor.additional_constraints = f"one of: {', '.join(map(repr, meta['choices']))}"
     if meta["low"] is not None or meta["high"] is not None:
-        _set_range(descriptor, field.default, meta["low"], meta["high"])
+        _set_range(descriptor, _default(field), meta["low"], meta["high"])
     return descriptor
 
 

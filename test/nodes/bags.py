@@ -1,0 +1,41 @@
+"""Records a scene as a bag."""
+
+from pathlib import Path
+
+from rclpy.serialization import serialize_message
+from rosbags.rosbag2 import StoragePlugin, Writer
+from sensor_msgs.msg import CameraInfo, Image
+from vision_msgs.msg import Detection2DArray
+
+from flowpose_ros.evaluation.bop_dataset import BopDataset
+from flowpose_ros.nodes.bags import type_name, typestore_of
+from flowpose_ros.nodes.messages.frames import (
+    camera_info_message,
+    depth_message,
+    detections_message,
+    header_at,
+    image_message,
+)
+
+TYPES = {"/image": Image, "/camera_info": CameraInfo, "/depth": Image, "/detections": Detection2DArray}
+PERIOD_NS = 100_000_000
+
+
+def write_bag(path: Path, root: Path, plugin: StoragePlugin = StoragePlugin.SQLITE3, skip: str = "") -> list[int]:
+    """Write the images of a scene, a tenth of a second apart, leaving out topic `skip`; their stamps."""
+    stamps = []
+    store = typestore_of(TYPES.values())
+    with Writer(path, version=9, storage_plugin=plugin) as writer:
+        connections = {topic: writer.add_connection(topic, type_name(kind), typestore=store)
+                       for topic, kind in TYPES.items() if topic != skip}
+        for index, sample in enumerate(BopDataset(root).samples()):
+            stamps.append(5_000_000_000 + index * PERIOD_NS)
+            header = header_at(stamps[-1], "camera_optical")
+            messages = {"/camera_info": camera_info_message(header, sample.frame),
+                        "/image": image_message(header, sample.frame.image),
+                        "/depth": depth_message(header, sample.frame.depth),
+                        "/detections": detections_message(header, sample.detections)}
+            for order, (topic, message) in enumerate(messages.items()):
+                if topic in connections:
+                    writer.write(connections[topic], stamps[-1] + order, serialize_message(message))
+    return stamps
