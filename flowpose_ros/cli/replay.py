@@ -43,10 +43,10 @@ def run(args: argparse.Namespace) -> int:
     topics = session.ReplayTopics(args.image, args.camera_info, detections=args.detections)
     if args.depth_topic:
         topics = replace(topics, depth=args.depth_topic, require_depth=True)
-    arguments = ["-p", f"objects:={args.objects.resolve()}",
-                 *parameters.parameter_arguments(options_from(args, EstimatorOptions))]
+    values = {"objects": str(args.objects.resolve()),
+              **parameters.parameter_values(options_from(args, EstimatorOptions))}
     with tqdm(total=1.0, desc="replay", bar_format="{l_bar}{bar}| {elapsed}", disable=None) as bar:
-        summary = session.replay(args.bag, output, topics, arguments, args.answer_timeout,
+        summary = session.replay(args.bag, output, topics, values, args.answer_timeout,
                                  lambda share: bar.update(share - bar.n))
     print(f"{summary.answered} of {summary.frames} frames answered, {summary.poses} poses: {output}")
     return 0 if summary.answered == summary.frames else 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -38,14 +37,9 @@ def read_options(node: Node, options_class: type[Options], changes: Sequence[Par
     return _build(options_class, values)
 
 
-def parameter_arguments(*options: Any) -> list[str]:
-    """Command-line arguments (after --ros-args) that give a node these options."""
-    arguments = []
-    for each in options:
-        for name, _ in _leaves(type(each)):
-            value = functools.reduce(getattr, name.split("."), each)
-            arguments += ["-p", f"{name}:={json.dumps(value)}"]
-    return arguments
+def parameter_values(options: Any) -> dict[str, Any]:
+    """The parameters, by name, that give a node these options."""
+    return {name: functools.reduce(getattr, name.split("."), options) for name, _ in _leaves(type(options))}
 
 
 def _leaves(options_class: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:

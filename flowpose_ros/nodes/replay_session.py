@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +24,7 @@ from flowpose_ros.nodes.bags import BagReader, BagWriter, Recorded
 from flowpose_ros.nodes.discovery import RESEND_S, SETTLE_S
 from flowpose_ros.runtime.environment import local_ros_environment
 from flowpose_ros.runtime.frame_assembler import FrameAssembler, Stream
+from flowpose_ros.runtime.node_process import NodeProcess
 
 POSES, TF = "/flowpose/poses", "/tf"
 RESULTS = {POSES: Detection3DArray, TF: TFMessage}
@@ -65,21 +63,22 @@ class _Input:
     topic: str
 
 
-def replay(bag: Path, output: Path, topics: ReplayTopics, node_arguments: Sequence[str],
+def replay(bag: Path, output: Path, topics: ReplayTopics, parameters: Mapping[str, object],
            answer_timeout_s: float, progress: Callable[[float], None]) -> ReplaySummary:
     """Write a copy of the bag with the node's poses and transforms added.
 
     Frames go in one after the other, each when the last one is answered, so that none is lost.
-    node_arguments stand after --ros-args; progress is told the share of messages read.
+    parameters are the node's, by name; progress is told the share of messages read. What the node
+    prints goes to a file beside the output.
     Raises BagError when the bag or a topic is unusable, FlowposeError when the node ends.
     """
     reader = BagReader(bag)
     try:
         inputs = _inputs(reader, topics)
         transport = "compressed" if any(i.message_type is CompressedImage for i in inputs.values()) else "raw"
-        arguments = [*node_arguments, "-p", f"image_transport:={transport}"]
-        with BagWriter(output, reader, RESULTS) as writer, _ros_context() as environment:
-            with _estimator(arguments, environment) as process:
+        log = output.with_name(f"{output.name}_log.txt")
+        with BagWriter(output, reader, RESULTS) as writer, _ros_context():
+            with NodeProcess("estimator_node", log, {**parameters, "image_transport": transport}) as process:
                 session = _Session(inputs, process, answer_timeout_s)
                 session.connect()
                 for count, message in enumerate(reader.messages()):
@@ -115,7 +114,7 @@ def _inputs(reader: BagReader, topics: ReplayTopics) -> dict[str, _Input]:
 class _Session:
     """Publishes recorded messages and collects the node's answers, as bytes."""
 
-    def __init__(self, inputs: dict[str, _Input], process: subprocess.Popen, answer_timeout_s: float) -> None:
+    def __init__(self, inputs: dict[str, _Input], process: NodeProcess, answer_timeout_s: float) -> None:
         self._inputs, self._process, self._timeout = inputs, process, answer_timeout_s
         self._node = Node("flowpose_replay")
         self._executor = SingleThreadedExecutor()
@@ -181,9 +180,8 @@ class _Session:
         """Serve callbacks until the condition holds; raises FlowposeError when the node has ended."""
         deadline = time.monotonic() + timeout
         while not condition():
-            if self._process.poll() is not None:
-                raise FlowposeError(f"the estimator ended with exit code {self._process.returncode}; "
-                                    "its last lines say why")
+            if self._process.ended():
+                raise FlowposeError(f"the estimator ended before the bag did (log: {self._process.log})")
             if time.monotonic() >= deadline:
                 return False
             self._executor.spin_once(timeout_sec=0.05)
@@ -205,26 +203,9 @@ def _stamp_ns(message) -> int:
 @contextmanager
 def _ros_context():
     """ROS in this process, on a domain of its own: a replay must never move a robot's TF."""
-    environment = {**local_ros_environment(), "ROS_DOMAIN_ID": str(1 + os.getpid() % 100)}
-    os.environ.update(environment)
+    os.environ.update({**local_ros_environment(), "ROS_DOMAIN_ID": str(1 + os.getpid() % 100)})
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     try:
-        yield environment
+        yield
     finally:
         rclpy.try_shutdown()
-
-
-@contextmanager
-def _estimator(arguments: Sequence[str], environment: dict[str, str]):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flowpose_ros.nodes.estimator_node", "--ros-args", *arguments],
-        env=environment, stdout=sys.stderr, start_new_session=True)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()

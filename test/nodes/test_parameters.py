@@ -1,0 +1,65 @@
+"""Parameters from options dataclasses and back."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed: `make setup` installs it")
+
+import rclpy
+from rclpy.parameter import Parameter
+
+from flowpose_ros.errors import OptionError
+from flowpose_ros.nodes.parameters import declare_options, parameter_values, read_options
+from flowpose_ros.options import check_options, option
+
+
+@dataclass(frozen=True)
+class Inner:
+    steps: int = option(3, "inner steps", low=1)
+
+
+@dataclass(frozen=True)
+class Outer:
+    slop: float = option(0.5, "a tolerance", low=0.0, high=1.0)
+    mode: str = option("a", "a mode", choices=("a", "b"))
+    folder: str = option("", "a folder", runtime=False)
+    on: bool = option(True, "a switch")
+    inner: Inner = field(default_factory=Inner)
+
+    def __post_init__(self):
+        check_options(self)
+
+
+@pytest.fixture
+def node(ros_context):
+    node = rclpy.create_node("parameters", context=ros_context)
+    declare_options(node, Outer)
+    yield node
+    node.destroy_node()
+
+
+def test_defaults_come_from_the_dataclass(node):
+    assert read_options(node, Outer) == Outer()
+
+
+def test_descriptors_carry_description_range_choices_and_read_only(node):
+    slop, mode, folder, steps = node.describe_parameters(["slop", "mode", "folder", "inner.steps"])
+    assert slop.description == "a tolerance"
+    assert (slop.floating_point_range[0].from_value, slop.floating_point_range[0].to_value) == (0.0, 1.0)
+    assert "'a', 'b'" in mode.additional_constraints
+    assert folder.read_only and not slop.read_only
+    assert steps.integer_range[0].from_value == 1
+
+
+def test_changes_are_checked_together_with_the_rest(node):
+    assert read_options(node, Outer, [Parameter("inner.steps", value=9)]).inner.steps == 9
+    with pytest.raises(OptionError, match="Outer.mode: expected one of a, b, got 'c'"):
+        read_options(node, Outer, [Parameter("mode", value="c")])
+
+
+def test_values_give_the_same_options_again(node):
+    options = Outer(slop=0.25, mode="b", inner=Inner(steps=7))
+    node.set_parameters([Parameter(name, value=value) for name, value in parameter_values(options).items()
+                         if name != "folder"])
+    assert read_options(node, Outer) == options
