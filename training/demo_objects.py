@@ -33,15 +33,13 @@ class Prop:
 
 # --- building ------------------------------------------------------------------------------------
 
-def build(parts: list[tuple[Shape, list[Paint]]], texture_px: int, centred: bool = True) -> Mesh:
+def build(parts: list[tuple[Shape, list[Paint]]], texture_px: int) -> Mesh:
     """One mesh from parts with a painter per chart, its origin in the middle of its bounding box."""
     shape = shapes.joined([part for part, _ in parts])
     painters = [lambda size, colors, rng, paint=paint: paint(size) for _, paints in parts for paint in paints]
     image, windows = textures.atlas(shape.aspect, painters, [None] * len(painters), None, texture_px)
-    if centred:
-        middle = (shape.vertices.min(0) + shape.vertices.max(0)) / 2
-        shape = shape.moved(np.eye(3), -middle)
-    return textured(shape, image, windows)
+    middle = (shape.vertices.min(0) + shape.vertices.max(0)) / 2
+    return textured(shape.moved(np.eye(3), -middle), image, windows)
 
 
 def fill(color: tuple[int, int, int]) -> Paint:

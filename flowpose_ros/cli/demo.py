@@ -15,7 +15,7 @@ from tqdm import tqdm
 from flowpose_ros.cli.dataset_flags import need_ground_truth
 from flowpose_ros.cli.demo_summary import demo_table, write_contact_sheet, write_movie
 from flowpose_ros.cli.evaluate import score_with_progress
-from flowpose_ros.errors import DatasetError
+from flowpose_ros.errors import DatasetError, FlowposeError
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.evaluation.report import picture_name, write_report
 from flowpose_ros.evaluation.results import ResultRow, read_results
@@ -105,7 +105,7 @@ def follow(estimator: NodeProcess, player: NodeProcess, evaluator: NodeProcess, 
         while not evaluator.ended():
             player.ended()
             if estimator.ended():
-                raise DatasetError(f"the estimator ended before all images were played (log: {estimator.log})")
+                raise FlowposeError(f"the estimator ended before all images were played (log: {estimator.log})")
             answered = ANSWERED.findall(evaluator.output)
             stages = PREPARED.findall(estimator.output)
             bar.set_description("playing" if answered else stages[-1] if stages else "starting")
