@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -35,11 +34,6 @@ def read_options(node: Node, options_class: type[Options], changes: Sequence[Par
     values = {name: node.get_parameter(name).value for name in names}
     values.update({change.name: change.value for change in changes if change.name in values})
     return _build(options_class, values)
-
-
-def parameter_values(options: Any) -> dict[str, Any]:
-    """The parameters, by name, that give a node these options."""
-    return {name: functools.reduce(getattr, name.split("."), options) for name, _ in _leaves(type(options))}
 
 
 def _leaves(options_class: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:

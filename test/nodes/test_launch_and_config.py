@@ -4,6 +4,7 @@ import ast
 import configparser
 import importlib.util
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -54,10 +55,9 @@ def test_launch_files_describe_a_launch(path):
 
 def test_the_configuration_gives_the_node_its_own_parameters_and_defaults():
     pytest.importorskip("rclpy", reason="rclpy is not installed: `make setup` installs it")
-    from flowpose_ros.nodes.estimator_node import OPTION_CLASSES
-    from flowpose_ros.nodes.parameters import parameter_values
+    from flowpose_ros.nodes.estimator import OPTION_CLASSES
 
-    defaults = {name: value for options in OPTION_CLASSES for name, value in parameter_values(options()).items()}
+    defaults = {name: value for options in OPTION_CLASSES for name, value in asdict(options()).items()}
     configured = yaml.safe_load((REPOSITORY / "config" / "estimator.yaml").read_text())["/**"]["ros__parameters"]
     assert configured == {name: defaults[name] for name in configured}
 

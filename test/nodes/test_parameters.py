@@ -10,7 +10,7 @@ import rclpy
 from rclpy.parameter import Parameter
 
 from flowpose_ros.errors import OptionError
-from flowpose_ros.nodes.parameters import declare_options, parameter_values, read_options
+from flowpose_ros.nodes.parameters import declare_options, read_options
 from flowpose_ros.options import check_options, option
 
 
@@ -56,10 +56,3 @@ def test_changes_are_checked_together_with_the_rest(node):
     assert read_options(node, Outer, [Parameter("inner.steps", value=9)]).inner.steps == 9
     with pytest.raises(OptionError, match="Outer.mode: expected one of a, b, got 'c'"):
         read_options(node, Outer, [Parameter("mode", value="c")])
-
-
-def test_values_give_the_same_options_again(node):
-    options = Outer(slop=0.25, mode="b", inner=Inner(steps=7))
-    node.set_parameters([Parameter(name, value=value) for name, value in parameter_values(options).items()
-                         if name != "folder"])
-    assert read_options(node, Outer) == options

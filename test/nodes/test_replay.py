@@ -63,25 +63,26 @@ def test_replay_adds_poses_and_transforms(plugin, scene, tmp_path, ros_env, capf
 
 
 def fails_with(arguments, capfd):
+    """The one line of an unusable replay."""
     assert main(["replay", *map(str, arguments)]) == 2
     lines = capfd.readouterr().err.strip().splitlines()
     assert len(lines) == 1, lines
     return lines[0]
 
 
-def test_a_missing_topic_is_named_and_those_in_the_bag_listed(scene, tmp_path, capfd):
+def test_a_missing_topic_is_named_and_those_in_the_bag_listed(scene, tmp_path, ros_env, capfd):
     write_bag(tmp_path / "clip", scene, skip="/detections")
     line = fails_with([tmp_path / "clip", "--objects", scene / "models"], capfd)
     assert "expected Detection2DArray on /detections" in line and "/image (sensor_msgs/msg/Image)" in line
 
 
-def test_a_topic_of_another_type_is_named(scene, tmp_path, capfd):
+def test_a_topic_of_another_type_is_named(scene, tmp_path, ros_env, capfd):
     write_bag(tmp_path / "clip", scene)
-    line = fails_with([tmp_path / "clip", "--objects", scene / "models", "--camera-info", "/image"], capfd)
+    line = fails_with([tmp_path / "clip", "--objects", scene / "models", "--camera-info-topic", "/image"], capfd)
     assert "expected CameraInfo on /image" in line and "sensor_msgs/msg/Image" in line
 
 
-def test_no_bag_at_all(scene, tmp_path, capfd):
+def test_no_bag_at_all(scene, tmp_path, ros_env, capfd):
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "nothing", tmp_path / "empty", scene / "models" / "models_info.json"):
         assert str(path) in fails_with([path, "--objects", scene / "models"], capfd)

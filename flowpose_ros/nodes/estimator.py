@@ -1,0 +1,197 @@
+"""The estimator as a lifecycle node: images and 2D detections of one camera in, 6D poses on TF out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.time import Time
+
+from flowpose_ros.errors import CatalogueError, FlowposeError, FrameError, OptionError
+from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.nodes.diagnostics import Health, diagnostics
+from flowpose_ros.nodes.inputs import CameraInputs
+from flowpose_ros.nodes.options import NodeOptions
+from flowpose_ros.nodes.outputs import Outputs
+from flowpose_ros.nodes.parameters import declare_options, read_options
+from flowpose_ros.nodes.pipeline import FramePipeline, Processed
+from flowpose_ros.nodes.services import Services
+from flowpose_ros.objects.catalogue import Catalogue
+from flowpose_ros.runtime.drop_log import DropLog
+from flowpose_ros.runtime.frame_assembler import AssemblerOptions, Bundle
+from flowpose_ros.runtime.timing import Rate, StageTimes
+from flowpose_ros.runtime.watchdog import Watchdog
+from flowpose_ros.runtime.worker import Worker
+
+STOP_S = 3.0
+"""How long a stopping node waits for the frame in work, seconds."""
+
+OPTION_CLASSES = (NodeOptions, AssemblerOptions, EstimatorOptions)
+
+
+class EstimatorNode(LifecycleNode):
+    """Configure loads objects and weights and warms up; active listens, estimates and publishes.
+
+    The executor's thread only assembles frames; a worker thread does the rest, newest frame first.
+    """
+
+    finished = False
+
+    def __init__(self) -> None:
+        super().__init__("flowpose")
+        declare_options(self, *OPTION_CLASSES)
+        self.add_on_set_parameters_callback(self._change_parameters)
+        self._stopping: Callable[[], bool] = lambda: False
+        self.options = read_options(self, NodeOptions)
+        self.drops = DropLog()
+        self._pipeline: FramePipeline | None = None
+        self._outputs: Outputs | None = None
+        self._inputs: CameraInputs | None = None
+        self._worker: Worker[Bundle, Processed] | None = None
+        self._failure = FlowposeError("the node could not be configured; the log above says why")
+        self._requests = Services(self)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # On the steady clock: with simulated time a timer would wait for a /clock that never comes.
+        self._timer = self.create_timer(1.0, self._each_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def begin(self, stopping: Callable[[], bool]) -> None:
+        """Configure and activate, unless a lifecycle manager is to do so; raises FlowposeError."""
+        self._stopping = stopping
+        if not self.options.autostart:
+            return
+        if self.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+            raise self._failure
+        self.trigger_activate()
+
+    # Transitions
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            self.load()
+        except FlowposeError as error:
+            self._failure = error
+            self.get_logger().error(f"cannot configure: {error}")
+            return TransitionCallbackReturn.FAILURE
+        self._outputs = Outputs(self, self._pipeline.catalogue)
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        options = read_options(self, EstimatorOptions)
+        self._times, self._rate = StageTimes(), Rate()
+        self._watchdog = Watchdog(self.options.watchdog_s, time.monotonic())
+        self._start_worker()
+        self._inputs = CameraInputs(self, read_options(self, AssemblerOptions), options.depth,
+                                    self.options.image_transport, self._offer)
+        self.get_logger().info(f"active: {len(self._pipeline.catalogue)} objects: "
+                               f"{', '.join(self._pipeline.catalogue.labels)}")
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop_working()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._outputs.close()
+        self._outputs = self._pipeline = None
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop_working()
+        return TransitionCallbackReturn.SUCCESS
+
+    def close(self) -> bool:
+        """Stop for good; whether the worker has ended."""
+        return self._stop_working()
+
+    # What the services ask for
+
+    def load(self) -> None:
+        """Read the objects and the weights, and make the templates; raises FlowposeError."""
+        if not self.options.objects:
+            raise CatalogueError("objects: expected the folder of the objects, got an empty parameter")
+        labels = [label.strip() for label in self.options.labels.split(",") if label.strip()]
+        catalogue = Catalogue.load(self.options.objects, self.options.object_unit or None, labels or None)
+        options = read_options(self, EstimatorOptions)
+        estimator = Estimator(catalogue, options)
+        estimator.warm_up(self._progress)
+        self._pipeline = FramePipeline(catalogue, estimator, self.options, self.drops, options.depth)
+        if self._outputs is not None:
+            self._outputs.close()
+            self._outputs = Outputs(self, catalogue)
+
+    def forget_instances(self) -> None:
+        """Number the instances anew."""
+        if self._pipeline is not None:
+            self._pipeline.names.reset()
+
+    # Frames: the executor's thread offers, the worker's thread does the rest
+
+    def _offer(self, bundle: Bundle) -> None:
+        if self._requests.wants_frame() and self._worker.slot.put(bundle) is not None:
+            self.drops.add("replaced_by_newer", "the estimator is slower than the camera")
+
+    def _process(self, bundle: Bundle) -> Processed:
+        return self._pipeline.process(bundle)
+
+    def _publish(self, processed: Processed) -> None:
+        self._outputs.publish(processed, self.options)
+        stamp = Time.from_msg(processed.header.stamp, self.get_clock().clock_type)
+        latency = (self.get_clock().now() - stamp).nanoseconds * 1e-9
+        self._times.add({**processed.timings, "latency": latency})
+        self._rate.tick()
+        self._watchdog.result(time.monotonic())
+
+    def _report(self, bundle: Bundle, error: Exception) -> None:
+        reason = "frame_unusable" if isinstance(error, FrameError) else "frame_failed"
+        self.drops.add(reason, f"{type(error).__name__}: {error}")
+
+    # Housekeeping
+
+    def _start_worker(self) -> None:
+        self._worker = Worker(self._process, self._publish, self._report)
+        self._worker.start()
+
+    def _stop_working(self) -> bool:
+        if self._inputs is not None:
+            self._inputs.close()
+            self._inputs = None
+        worker, self._worker = self._worker, None
+        return worker is None or worker.stop(STOP_S)
+
+    def _each_second(self) -> None:
+        for line in self.drops.news(time.monotonic()):
+            self.get_logger().warning(line)
+        if self._worker is None:
+            return
+        if not self._worker.alive:
+            self.get_logger().error("the worker died; a new one takes over")
+            self._start_worker()
+        problem = self._watchdog.complain(time.monotonic(), self._inputs.status(), self._worker.busy,
+                                          self._all_drops())
+        if problem and self._requests.enabled:
+            self.get_logger().warning(problem)
+        health = Health(self._watchdog.problem, self._rate.hertz(), self._times.summary(), self._all_drops())
+        self._diagnostics.publish(diagnostics(self.get_clock().now().to_msg(), self.get_name(), health))
+
+    def _all_drops(self) -> dict[str, int]:
+        return {**self._inputs.assembler.drops, **self.drops.counts()}
+
+    def _progress(self, stage: str, share: float) -> None:
+        if self._stopping():
+            raise FlowposeError(f"stopped while at {stage}")
+        self.get_logger().info(f"{stage}: {share:.0%}", throttle_duration_sec=2.0)
+
+    def _change_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        try:
+            node, _, estimation = (read_options(self, c, tuple(parameters)) for c in OPTION_CLASSES)
+        except OptionError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self.options = node
+        if self._pipeline is not None:
+            self._pipeline.change(node, estimation)
+        return SetParametersResult(successful=True)

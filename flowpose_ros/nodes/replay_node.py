@@ -1,0 +1,188 @@
+"""Feeds a bag to the estimator node frame by frame, and records what it answers."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import Detection2DArray, Detection3DArray
+
+from flowpose_ros.errors import BagError
+from flowpose_ros.nodes.bags import BagReader, BagWriter, Recorded, type_name
+from flowpose_ros.nodes.discovery import RESEND_S, SETTLE_S
+from flowpose_ros.nodes.parameters import declare_options, read_options
+from flowpose_ros.nodes.spin import run_program
+from flowpose_ros.runtime.frame_assembler import FrameAssembler, Stream
+from flowpose_ros.runtime.replay_options import ReplayOptions
+
+POSES, TF = "/flowpose/poses", "/tf"
+RESULTS = {POSES: Detection3DArray, TF: TFMessage}
+QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+TF_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+DEFAULT_DEPTH = "/depth"
+TF_PATIENCE_S = 2.0
+
+
+@dataclass(frozen=True)
+class _Input:
+    """One input of the node: its stream, its message class and the node's topic."""
+
+    stream: Stream
+    message_type: type
+    topic: str
+
+
+def replay(node: Node, options: ReplayOptions, stop: Callable[[], bool]) -> None:
+    """Write a copy of the bag with the estimator's poses and transforms added.
+
+    Frames go in one after the other, each when the last one is answered, so that none is lost.
+    Raises BagError when the bag or a topic is unusable.
+    """
+    reader = BagReader(Path(options.bag))
+    try:
+        inputs = _inputs(reader, options)
+        session = _Session(node, inputs, options.answer_timeout_s, stop)
+        with BagWriter(Path(options.output), reader, RESULTS) as writer:
+            session.connect()
+            for count, message in enumerate(reader.messages(), start=1):
+                writer.copy(message)
+                for topic, data in session.feed(message):
+                    writer.add(topic, message.time_ns, data)
+                node.get_logger().info(f"{count} of {reader.message_count} messages", throttle_duration_sec=0.5)
+        print(f"{session.answered} of {session.frames} frames answered, {session.poses} poses")
+    finally:
+        reader.close()
+
+
+def _inputs(reader: BagReader, options: ReplayOptions) -> dict[str, _Input]:
+    """The inputs by topic of the bag; raises BagError when one is missing or of another type."""
+    wanted = {Stream.IMAGE: (options.image_topic, (Image, CompressedImage)),
+              Stream.INFO: (options.camera_info_topic, (CameraInfo,)),
+              Stream.DETECTIONS: (options.detections_topic, (Detection2DArray,))}
+    depth_topic = options.depth_topic or DEFAULT_DEPTH
+    if options.depth_topic or depth_topic in reader.topics:
+        wanted[Stream.DEPTH] = (depth_topic, (Image,))
+    return {topic: _input(reader, stream, topic, types) for stream, (topic, types) in wanted.items()}
+
+
+def _input(reader: BagReader, stream: Stream, topic: str, types: tuple[type, ...]) -> _Input:
+    recorded = reader.topics.get(topic, "no such topic")
+    for message_type in types:
+        if recorded == type_name(message_type):
+            return _Input(stream, message_type,
+                          "image/compressed" if message_type is CompressedImage else stream.value)
+    raise BagError(f"{reader.path}: expected {' or '.join(t.__name__ for t in types)} on {topic} "
+                   f"({stream.value}), got {recorded}; the bag has "
+                   + ", ".join(f"{name} ({kind})" for name, kind in sorted(reader.topics.items())))
+
+
+class _Session:
+    """Publishes recorded messages and collects the node's answers, as bytes."""
+
+    def __init__(self, node: Node, inputs: dict[str, _Input], answer_timeout_s: float,
+                 stop: Callable[[], bool]) -> None:
+        self.frames = self.answered = self.poses = 0
+        self._node, self._inputs, self._timeout, self._stop = node, inputs, answer_timeout_s, stop
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self._node)
+        self._publishers = {topic: self._node.create_publisher(i.message_type, i.topic, QOS)
+                            for topic, i in inputs.items()}
+        self._node.create_subscription(Detection3DArray, POSES, self._take_poses, QOS, raw=True)
+        self._node.create_subscription(TFMessage, TF, self._take_tf, TF_QOS, raw=True)
+        self._assembler = FrameAssembler()
+        self._assembler.depth_published = any(i.stream is Stream.DEPTH for i in inputs.values())
+        self._answers: dict[int, bytes] = {}
+        self._transforms: dict[int, list[bytes]] = {}
+
+    def connect(self) -> None:
+        """Wait until the estimator is active and listens to everything."""
+        self._node.get_logger().info(f"waiting for {POSES}")
+        self._spin_until(self._connected, float("inf"))
+        self._spin_until(lambda: False, SETTLE_S)
+
+    def feed(self, message: Recorded) -> list[tuple[str, bytes]]:
+        """Publish a message; where it completes a frame, the (topic, bytes) that answer it."""
+        topic = message.connection.topic
+        if topic not in self._inputs:
+            return []
+        given = self._inputs[topic]
+        try:
+            stamp = _stamp_ns(deserialize_message(message.data, given.message_type))
+        except Exception as error:  # what the type support raises is not documented
+            raise BagError(f"{topic}: expected a {given.message_type.__name__}, got {len(message.data)} bytes "
+                           f"that are none: {error}") from error
+        self._publishers[topic].publish(message.data)
+        bundle = self._assembler.add(given.stream, stamp, message)
+        if bundle is None:
+            return []
+        parts = [part for part in (bundle.info, bundle.depth, bundle.image, bundle.detections) if part is not None]
+        return self._answer(bundle.stamp_ns, parts)
+
+    def _answer(self, stamp: int, parts: list[Recorded]) -> list[tuple[str, bytes]]:
+        self._await_poses(stamp, parts)
+        data = self._answers.pop(stamp, None)
+        poses = len(deserialize_message(data, Detection3DArray).detections) if data else 0
+        if poses:
+            self._spin_until(lambda: stamp in self._transforms, TF_PATIENCE_S)
+        self.frames, self.answered, self.poses = self.frames + 1, self.answered + bool(data), self.poses + poses
+        transforms = [(TF, transform) for transform in self._transforms.pop(stamp, [])]
+        return transforms + ([(POSES, data)] if data else [])
+
+    def _await_poses(self, stamp: int, parts: list[Recorded]) -> None:
+        deadline = time.monotonic() + self._timeout
+        while not self._spin_until(lambda: stamp in self._answers, min(RESEND_S, deadline - time.monotonic())):
+            if time.monotonic() >= deadline:
+                return
+            for part in parts:
+                self._publishers[part.connection.topic].publish(part.data)
+
+    def _connected(self) -> bool:
+        return (all(publisher.get_subscription_count() for publisher in self._publishers.values())
+                and self._node.count_publishers(POSES) > 0)
+
+    def _spin_until(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Serve callbacks until the condition holds; whether it does within the timeout."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if self._stop():
+                raise BagError("the replay was interrupted")
+            if time.monotonic() >= deadline:
+                return False
+            self._executor.spin_once(timeout_sec=0.05)
+        return True
+
+    def _take_poses(self, data: bytes) -> None:
+        self._answers[_stamp_ns(deserialize_message(data, Detection3DArray))] = data
+
+    def _take_tf(self, data: bytes) -> None:
+        transforms = deserialize_message(data, TFMessage).transforms
+        if transforms:
+            self._transforms.setdefault(_stamp_ns(transforms[0]), []).append(data)
+
+
+def _stamp_ns(message) -> int:
+    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node; `flowpose replay` starts it beside an estimator of its own."""
+    def body(stop: Callable[[], bool]) -> None:
+        node = Node("flowpose_replay")
+        declare_options(node, ReplayOptions)
+        replay(node, read_options(node, ReplayOptions), stop)
+        node.destroy_node()
+
+    return run_program(body, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
