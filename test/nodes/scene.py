@@ -56,28 +56,33 @@ def poses(index):
 
 
 def _write_images(scene, meshes, images):
+    wall = np.random.default_rng(0).integers(60, 200, (12, 16, 3)).astype(np.uint8)
+    wall = cv2.resize(wall, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     renderer = RaycastRenderer()
-    rng = np.random.default_rng(0)
-    wall = cv2.resize(rng.integers(60, 200, (12, 16, 3)).astype(np.uint8), SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     cameras, truths, infos = {}, {}, {}
     for index in range(images):
         image, depth = wall.copy(), np.full(SIZE, WALL_M)
-        truth, info = [], []
-        for obj_id, mesh, T in zip((1, 2), meshes, poses(index)):
-            seen = renderer.render(mesh, torch.tensor(T[None], dtype=torch.float32),
-                                   torch.tensor(K[None], dtype=torch.float32), SIZE)
-            mask = seen.mask[0].numpy()
-            image[mask] = (seen.rgb[0].permute(1, 2, 0).numpy()[mask] * 255).astype(np.uint8)
-            depth[mask] = seen.depth[0].numpy()[mask]
-            rows, columns = np.nonzero(mask)
-            box = [int(columns.min()), int(rows.min()), int(np.ptp(columns)), int(np.ptp(rows))]
-            truth.append({"cam_R_m2c": T[:3, :3].ravel().tolist(), "cam_t_m2c": (T[:3, 3] * 1e3).tolist(),
-                          "obj_id": obj_id})
-            info.append({"bbox_obj": box, "bbox_visib": box, "px_count_all": int(mask.sum()),
-                         "px_count_valid": int(mask.sum()), "px_count_visib": int(mask.sum()), "visib_fract": 1.0})
+        masks = [_paint(renderer, mesh, T, image, depth) for mesh, T in zip(meshes, poses(index))]
         cv2.imwrite(str(scene / "rgb" / f"{index:06d}.png"), image[..., ::-1])
         cv2.imwrite(str(scene / "depth" / f"{index:06d}.png"), np.round(depth * 1e4).astype(np.uint16))
         cameras[index] = {"cam_K": K.ravel().tolist(), "depth_scale": 0.1}
-        truths[index], infos[index] = truth, info
+        truths[index] = [{"cam_R_m2c": T[:3, :3].ravel().tolist(), "cam_t_m2c": (T[:3, 3] * 1e3).tolist(),
+                          "obj_id": obj_id} for obj_id, T in zip((1, 2), poses(index))]
+        infos[index] = [{"bbox_visib": _box(mask), "visib_fract": 1.0} for mask in masks]
     for name, content in (("scene_camera", cameras), ("scene_gt", truths), ("scene_gt_info", infos)):
         (scene / f"{name}.json").write_text(json.dumps(content))
+
+
+def _paint(renderer, mesh, T, image, depth):
+    """Paint an object into image and depth; its mask. The objects do not cover each other."""
+    seen = renderer.render(mesh, torch.tensor(T[None], dtype=torch.float32),
+                           torch.tensor(K[None], dtype=torch.float32), SIZE)
+    mask = seen.mask[0].numpy()
+    image[mask] = (seen.rgb[0].permute(1, 2, 0).numpy()[mask] * 255).astype(np.uint8)
+    depth[mask] = seen.depth[0].numpy()[mask]
+    return mask
+
+
+def _box(mask):
+    rows, columns = np.nonzero(mask)
+    return [int(columns.min()), int(rows.min()), int(np.ptp(columns)), int(np.ptp(rows))]

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: `make setup` installs it")
 
+from cv_bridge import CvBridge
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -15,10 +16,14 @@ from nodes.camera import FRAME_ID, Camera
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.duration import Duration
 from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_sensor_data
 from rclpy.time import Time
+from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 from tf2_ros import Buffer, TransformListener
+from visualization_msgs.msg import MarkerArray
 
+from flowpose_ros.nodes.messages.images import color_image
 from flowpose_ros.nodes.messages.poses import transform_matrix
 
 SECOND = 1_000_000_000
@@ -77,6 +82,21 @@ def test_poses_are_on_tf_at_the_images_stamp(start_estimator, camera, client, wa
         assert [d.id for d in answer.detections] == ["obj_000001_0", "obj_000002_1"]
         assert all(0 <= d.results[0].hypothesis.score <= 1 for d in answer.detections)
     assert not buffer.can_transform(FRAME_ID, "obj_000001_0", Time(nanoseconds=9 * SECOND))
+
+
+def test_markers_and_overlay_come_while_somebody_looks(start_estimator, camera, client, wait_until):
+    markers, overlays = [], []
+    client.create_subscription(MarkerArray, "/flowpose/markers", markers.append, 5)
+    client.create_subscription(Image, "/flowpose/overlay", overlays.append, qos_profile_sensor_data)
+    node = start_estimator()
+    camera.ask(0, 1 * SECOND, wait_until, node)
+    camera.ask(0, 2 * SECOND, wait_until, node)
+    wait_until(lambda: markers and overlays, "markers and overlay", node)
+    assert {(m.ns, m.id) for m in markers[-1].markers} == {("obj_000001", 0), ("obj_000002", 1)}
+    picture = color_image(overlays[-1], CvBridge())
+    changed = (picture != camera.samples[0].frame.image).any(-1)
+    assert 0 < changed.mean() < 0.3
+    assert overlays[-1].header.frame_id == FRAME_ID
 
 
 def test_a_malformed_image_is_dropped_and_the_next_one_answered(start_estimator, camera, client, wait_until):
