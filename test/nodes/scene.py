@@ -17,14 +17,18 @@ WALL_M = 1.2
 
 
 def bracket(seed):
-    """A shape of three boxes without symmetry, patches of random colours on it; millimetres."""
+    """A shape of three boxes without symmetry, each side of a colour of its own; millimetres."""
     rng = np.random.default_rng(seed)
     parts = [trimesh.creation.box(extents) for extents in ((90, 30, 25), (30, 80, 25), (25, 25, 70))]
     parts[1].apply_translation((30, 40, 0))
     parts[2].apply_translation((-35, 0, 35))
-    mesh = trimesh.util.concatenate(parts).subdivide().subdivide()
+    mesh = trimesh.util.concatenate(parts)
+    sides, side = np.unique(np.c_[np.arange(36) // 12, mesh.face_normals.round()], axis=0, return_inverse=True)
+    colors = rng.integers(40, 220, (len(sides), 3))[side.ravel()]
+    for _ in range(2):
+        mesh, colors = mesh.subdivide(), np.repeat(colors, 4, axis=0)
     mesh.unmerge_vertices()
-    colors = rng.integers(30, 256, (len(mesh.faces), 3)).astype(np.uint8)
+    colors = (colors + rng.integers(-25, 26, colors.shape)).astype(np.uint8)
     mesh.visual.vertex_colors = np.repeat(colors, 3, axis=0)
     return mesh
 
@@ -51,12 +55,12 @@ def poses(index):
     T = np.tile(np.eye(4), (2, 1, 1))
     T[0, :3, :3] = Rotation.from_rotvec([0.6, 0.4 + 0.03 * index, 0.2]).as_matrix()
     T[1, :3, :3] = Rotation.from_rotvec([-0.5, 0.3, 1.2 + 0.03 * index]).as_matrix()
-    T[0, :3, 3], T[1, :3, 3] = (-0.10 + 0.004 * index, -0.01, 0.6), (0.11, 0.02, 0.65)
+    T[0, :3, 3], T[1, :3, 3] = (-0.09 + 0.004 * index, -0.02, 0.42), (0.09, 0.0, 0.45)
     return T
 
 
 def _write_images(scene, meshes, images):
-    wall = np.random.default_rng(0).integers(60, 200, (12, 16, 3)).astype(np.uint8)
+    wall = np.random.default_rng(0).integers(90, 140, (6, 8, 3)).astype(np.uint8)
     wall = cv2.resize(wall, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     renderer = RaycastRenderer()
     cameras, truths, infos = {}, {}, {}
