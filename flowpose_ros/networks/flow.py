@@ -1,0 +1,188 @@
+"""GenFlow: recurrent flow from a render to the query, bound at each update to a rigid pose.
+
+Tensors: B pairs, crops S x S, level 8 has cells of 8 pixels, level 4 of 4 pixels; every level
+gives flow at twice its resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+from flowpose_ros.geometry.camera import pixel_grid
+from flowpose_ros.geometry.pnp import PnpProblem, from_transform, normalise_weights, solve_pnp, to_transform
+from flowpose_ros.networks.correlation import CorrelationPyramid
+from flowpose_ros.networks.encoder import Encoder
+from flowpose_ros.networks.update import UPSAMPLING, FlowField, UpdateBlock
+
+
+@dataclass(frozen=True)
+class GenFlowConfig:
+    """Shape of the network; part of a weights file."""
+
+    widths: tuple[int, int, int] = (32, 64, 96)
+    fine: int = 48
+    coarse: int = 96
+    context_widths: tuple[int, int, int] = (24, 40, 64)
+    hidden_fine: int = 48
+    hidden_coarse: int = 64
+    radius: int = 3
+    levels_coarse: int = 3
+    levels_fine: int = 1
+    updates_coarse: int = 3
+    updates_fine: int = 2
+
+
+SIZES = {
+    "T": GenFlowConfig(),
+    "S": GenFlowConfig(widths=(40, 72, 112), fine=64, coarse=128, context_widths=(32, 56, 96),
+                       hidden_fine=64, hidden_coarse=96, radius=4, levels_fine=2,
+                       updates_coarse=4, updates_fine=4),
+}
+
+
+@dataclass(frozen=True)
+class RenderView:
+    """The render at the pose to refine, and its camera.
+
+    rgb, normal, xyz [B,3,S,S] (xyz metres, object frame); mask [B,S,S] bool; K [B,3,3] of the crop;
+    T_crop_obj [B,4,4]; center [B,3] and radius [B] of the object, metres.
+    """
+
+    rgb: torch.Tensor
+    normal: torch.Tensor
+    xyz: torch.Tensor
+    mask: torch.Tensor
+    K: torch.Tensor
+    T_crop_obj: torch.Tensor
+    center: torch.Tensor
+    radius: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one update gives: the free flow field, the pose fitted to it, and the lifted points.
+
+    T_crop_obj [B,4,4]; pixel [B,2,h,w] where on the render the field's cells lie; xyz [B,3,h,w]
+    metres; valid [B,1,h,w] bool, the cell is on the rendered object; weight [B,2,h,w] as solved with.
+    """
+
+    field: FlowField
+    T_crop_obj: torch.Tensor
+    pixel: torch.Tensor
+    xyz: torch.Tensor
+    valid: torch.Tensor
+    weight: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Everything of one resolution that stays the same over its updates."""
+
+    stride: int
+    pyramid: CorrelationPyramid
+    hidden: torch.Tensor
+    context: torch.Tensor
+    cell_xyz: torch.Tensor
+    cell_mask: torch.Tensor
+
+
+class GenFlow(nn.Module):
+    """The recurrent refiner network (GenFlow 3.2-3.3), with a mixture of Laplace as flow error."""
+
+    def __init__(self, config: GenFlowConfig = GenFlowConfig()) -> None:
+        super().__init__()
+        self.config = c = config
+        self.features = Encoder(channels=3, widths=c.widths, fine=c.fine, coarse=c.coarse, norm="instance")
+        self.context = Encoder(channels=10, widths=c.context_widths, fine=2 * c.hidden_fine,
+                               coarse=2 * c.hidden_coarse, norm="group")
+        window = (2 * c.radius + 1) ** 2
+        self.update_8 = UpdateBlock(hidden=c.hidden_coarse, context=c.hidden_coarse,
+                                    correlations=window * c.levels_coarse, stride=8)
+        self.update_4 = UpdateBlock(hidden=c.hidden_fine, context=c.hidden_fine,
+                                    correlations=window * c.levels_fine, stride=4)
+
+    def encode(self, rgb: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (1/4, 1/8) of crops or renders [B,3,S,S] in [0,1]."""
+        return self.features((rgb - 0.5) * 4)
+
+    def forward(self, query: tuple[torch.Tensor, torch.Tensor], view: RenderView,
+                probability_radius: float = 2.0) -> list[Update]:
+        """Updates from coarse to fine; the last holds the refined pose.
+
+        query: features of the query crop from `encode`.
+        """
+        source_4, source_8 = self.encode(view.rgb)
+        geometry = torch.cat([(view.rgb - 0.5) * 4, view.normal,
+                              (view.xyz - view.center[:, :, None, None]) / view.radius[:, None, None, None],
+                              view.mask[:, None].to(view.rgb)], 1)
+        context_4, context_8 = self.context(geometry * view.mask[:, None])
+        c = self.config
+        R, t = from_transform(view.T_crop_obj, view.center, view.radius)
+        updates: list[Update] = []
+        for stride, source, target, context, levels, count, block in (
+                (8, source_8, query[1], context_8, c.levels_coarse, c.updates_coarse, self.update_8),
+                (4, source_4, query[0], context_4, c.levels_fine, c.updates_fine, self.update_4)):
+            level = self._level(view, stride, source, target, context, levels)
+            hidden, free = level.hidden, None
+            for _ in range(count):
+                pose_flow = induced_flow(view, level.cell_xyz, R, t) * level.cell_mask
+                free = pose_flow if free is None else free
+                cells = pixel_grid(*level.cell_mask.shape[-2:], device=hidden.device).permute(2, 0, 1)
+                correlations = level.pyramid.lookup(cells + pose_flow / stride)
+                hidden, free, field = block(hidden, level.context, correlations.to(hidden.dtype), pose_flow,
+                                            free.detach())
+                update = self._fit(view, field, stride // UPSAMPLING, R, t, probability_radius)
+                updates.append(update)
+                R, t = from_transform(update.T_crop_obj.detach(), view.center, view.radius)
+        return updates
+
+    def _level(self, view: RenderView, stride: int, source: torch.Tensor, target: torch.Tensor,
+               context: torch.Tensor, levels: int) -> _Level:
+        mask = view.mask[:, None].float()
+        share = F.avg_pool2d(mask, stride)
+        # The mean surface point of a cell, so that cells cut by the silhouette move rightly too.
+        cell_xyz = F.avg_pool2d(view.xyz * mask, stride) / share.clamp_min(1e-6)
+        hidden, rest = context.chunk(2, 1)
+        return _Level(stride, CorrelationPyramid(source, target, levels, self.config.radius),
+                      torch.tanh(hidden), F.relu(rest), cell_xyz, (share > 0).float())
+
+    @staticmethod
+    def _fit(view: RenderView, field: FlowField, stride: int, R: torch.Tensor, t: torch.Tensor,
+             probability_radius: float) -> Update:
+        """Weighted PnP on the field, from pose (R, t): GenFlow eq. 2-3."""
+        B, size = view.mask.shape[0], view.mask.shape[-1]
+        offset = stride // 2
+        xyz = view.xyz[..., offset::stride, offset::stride]
+        valid = view.mask[:, None, offset::stride, offset::stride]
+        pixel = (pixel_grid(*valid.shape[-2:], device=xyz.device) * stride + offset).permute(2, 0, 1)
+        # Certainty is taught by its own loss alone (GenFlow 3.3); so is the error's scale.
+        certainty = torch.sigmoid(field.certainty.detach()) * replace(
+            field, mixture=field.mixture.detach(), log_scale=field.log_scale.detach()
+        ).probability_within(probability_radius)
+        weight = certainty * field.sensitivity * valid
+        points = (xyz - view.center[:, :, None, None]) / view.radius[:, None, None, None]
+        problem = PnpProblem(
+            points.flatten(2).transpose(1, 2), (field.flow + pixel).flatten(2).transpose(1, 2),
+            normalise_weights(weight.flatten(2).transpose(1, 2)), view.K, float(size))
+        R, t = solve_pnp(problem, R, t)
+        T = to_transform(R, t, view.center, view.radius)
+        return Update(field, T, pixel.expand(B, -1, -1, -1), xyz, valid, weight)
+
+
+def induced_flow(view: RenderView, xyz: torch.Tensor, R: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """Flow [B,2,h,w] in pixels of object points xyz [B,3,h,w] from the render's pose to (R, t)."""
+    R_0, t_0 = from_transform(view.T_crop_obj, view.center, view.radius)
+    points = (xyz - view.center[:, :, None, None]) / view.radius[:, None, None, None]
+    flat = points.flatten(2).transpose(1, 2)
+    focal = torch.stack([view.K[:, 0, 0], view.K[:, 1, 1]], -1)[:, None]
+
+    def image(R: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        p = flat @ R.transpose(1, 2) + t[:, None]
+        return p[..., :2] / p[..., 2:].clamp_min(0.1) * focal
+
+    flow = image(R, t) - image(R_0, t_0)
+    return flow.transpose(1, 2).reshape(-1, 2, *xyz.shape[-2:])

@@ -1,0 +1,87 @@
+"""Weights files: fp16 safetensors with the network's shape in the header, checked by hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from flowpose_ros.errors import WeightsError
+
+REGISTRY = "weights.json"
+Config = TypeVar("Config")
+
+
+def shipped_folder() -> Path:
+    """The folder of the weights that come with the package."""
+    return Path(str(files("flowpose_ros") / "weights"))
+
+
+def save_weights(path: Path, state: dict[str, torch.Tensor], *, kind: str, config: Any) -> None:
+    """Write a network's state in half precision, with its kind and config dataclass in the header."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = {k: v.detach().half().contiguous() if v.is_floating_point() else v for k, v in state.items()}
+    save_file(half, str(path), {"kind": kind, "config": json.dumps(dataclasses.asdict(config))})
+
+
+def load_config(path: Path, kind: str, config_class: type[Config]) -> Config:
+    """The config dataclass in a weights file's header.
+
+    Raises WeightsError when the file is missing, not safetensors, or of another kind of network.
+    """
+    if not path.is_file():
+        raise WeightsError(f"weights {path}: expected a safetensors file, found none")
+    try:
+        with safe_open(str(path), "pt") as opened:
+            header = opened.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"weights {path}: expected a safetensors file, got {error}") from error
+    if header.get("kind") != kind:
+        raise WeightsError(f"weights {path}: expected a network of kind {kind!r}, got {header.get('kind')!r}")
+    try:
+        fields = json.loads(header["config"])
+        return config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"weights {path}: header does not hold a {config_class.__name__}: {error}") from error
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Load a file's tensors into a module, in fp32.
+
+    A file listed in the registry beside it must have the listed SHA-256. Raises WeightsError naming
+    the file and what differs: hash, missing or unexpected tensors, shapes.
+    """
+    check_hash(path)
+    with safe_open(str(path), "pt") as opened:
+        state = {name: opened.get_tensor(name) for name in opened.keys()}
+    expected = module.state_dict()
+    for name in expected.keys() | state.keys():
+        want = list(expected[name].shape) if name in expected else None
+        got = list(state[name].shape) if name in state else None
+        if want != got:
+            raise WeightsError(f"weights {path}: tensor {name}: expected shape {want}, got {got}")
+    module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    module.eval()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def check_hash(path: Path) -> None:
+    """Raise WeightsError when the registry beside a weights file lists another hash for it."""
+    registry = path.parent / REGISTRY
+    if not registry.is_file():
+        return
+    listed = json.loads(registry.read_text()).get(path.name)
+    if listed is not None and listed != file_hash(path):
+        raise WeightsError(f"weights {path}: expected sha256 {listed}, got {file_hash(path)}")

@@ -1,0 +1,117 @@
+"""The losses of the flow refiner, each normalised by the number of pixels it is taken over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from flowpose_ros.geometry.transforms import transform_points
+from flowpose_ros.networks.flow import Update
+from training.pairs import PairBatch
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the terms (METHOD E.5) and of the sequence (RAFT: later updates count more)."""
+
+    gamma: float = 0.85
+    flow: float = 1.0
+    occluded_flow: float = 0.05
+    certainty: float = 1.0
+    pose: float = 5.0
+    sensitivity: float = 0.01
+
+
+@dataclass(frozen=True)
+class Losses:
+    """total: scalar with gradient; the rest are figures of the last update, for the log.
+
+    flow_error: mean end-point error over visible pixels, px; certainty_error: BCE;
+    pose_error: mean distance of model points, share of the diameter (before: of the start).
+    """
+
+    total: torch.Tensor
+    flow_error: float
+    certainty_error: float
+    pose_error: float
+    start_error: float
+
+
+def refiner_loss(updates: list[Update], batch: PairBatch, weights: LossWeights, pose_share: float) -> Losses:
+    """Sequence loss over all updates; pose_share in [0,1] fades the pose term in (METHOD E.5)."""
+    total = torch.zeros(())
+    for j, update in enumerate(updates):
+        flow, occluded, certainty, epe = field_losses(update, batch)
+        pose = pose_loss(update.T_crop_obj, batch)
+        term = weights.flow * flow + weights.occluded_flow * occluded + weights.certainty * certainty
+        term = term + weights.pose * pose_share * pose
+        term = term + weights.sensitivity * sensitivity_spread(update)
+        total = total + weights.gamma ** (len(updates) - 1 - j) * term
+    with torch.no_grad():
+        moved = point_distance(updates[-1].T_crop_obj, batch)
+        start = point_distance(batch.T_init, batch)
+    return Losses(total / len(updates), epe.item(), certainty.item(), moved.mean().item(), start.mean().item())
+
+
+def field_losses(update: Update, batch: PairBatch) -> tuple[torch.Tensor, ...]:
+    """(mixture NLL on visible pixels, L1 on hidden ones, certainty BCE, end-point error)."""
+    field = update.field
+    size, cells = batch.gt_flow.shape[-1], field.flow.shape[-1]
+    stride = size // cells
+    sub = (..., slice(stride // 2, None, stride), slice(stride // 2, None, stride))
+    truth = batch.gt_flow[sub]
+    visible = batch.visible[:, None][sub].float()
+    on_object = batch.render_mask[:, None][sub].float()
+    error = (field.flow - truth).abs().clamp_max(float(size))
+    nll = laplace_mixture_nll(error, field.mixture, field.log_scale).sum(1, keepdim=True)
+    bce = F.binary_cross_entropy_with_logits(field.certainty, visible, reduction="none")
+    l1 = error.sum(1, keepdim=True)
+    epe = (field.flow - truth).norm(dim=1, keepdim=True)
+    hidden = on_object * (1 - visible)
+    return (masked_mean(nll, visible), masked_mean(l1, hidden), masked_mean(bce, on_object),
+            masked_mean(epe.detach(), visible))
+
+
+def laplace_mixture_nll(error: torch.Tensor, mixture: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
+    """Negative log likelihood per coordinate of |error| [B,2,h,w] px under a mixture of a Laplace of
+    scale 1 px and one of scale exp(log_scale) (SEA-RAFT 3.2)."""
+    narrow = F.logsigmoid(-mixture) - error
+    wide = F.logsigmoid(mixture) - log_scale - error * torch.exp(-log_scale)
+    return -torch.logaddexp(narrow, wide) + 0.6931472
+
+
+def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean over mask; 0 when it is empty (RAFT #114: the mean of nothing is NaN)."""
+    return (values * mask).sum() / mask.sum().clamp_min(1.0)
+
+
+def point_distance(T: torch.Tensor, batch: PairBatch) -> torch.Tensor:
+    """Mean L1 distance [B] of model points under T and the truth, share of the diameter (GenFlow eq. 5)."""
+    moved = transform_points(T, batch.points) - transform_points(batch.T_gt, batch.points)
+    return moved.abs().sum(-1).mean(1) / batch.diameter
+
+
+def pose_loss(T: torch.Tensor, batch: PairBatch) -> torch.Tensor:
+    """Disentangled pose loss (GenFlow eq. 4): rotation, lateral and depth errors one at a time.
+
+    Rotation is about the object's centre here, as in the solver: about a far-off mesh origin the
+    three would not be apart.
+    """
+    center = batch.center[:, :, None]
+    R, R_gt = T[:, :3, :3], batch.T_gt[:, :3, :3]
+    c = T[:, :3, 3] + (R @ center)[..., 0]
+    c_gt = batch.T_gt[:, :3, 3] + (R_gt @ center)[..., 0]
+    points = batch.points - batch.center[:, None]
+    rotation = ((R - R_gt) @ points.transpose(1, 2)).abs().sum(1).mean(1)
+    lateral = (c - c_gt)[:, :2].abs().sum(1)
+    depth = (c - c_gt)[:, 2].abs()
+    # Huber-like cap: a sample that went astray must not drown the rest of a small batch.
+    return ((rotation + lateral + depth) / batch.diameter).clamp_max(2.0).mean()
+
+
+def sensitivity_spread(update: Update) -> torch.Tensor:
+    """Keeps the sensitivity's mean near 1: the solver does not see its scale."""
+    mean = masked_mean(update.field.sensitivity.mean(1, keepdim=True), update.valid.float())
+    return (torch.log(mean.clamp_min(1e-6))) ** 2

@@ -1,0 +1,35 @@
+"""Hypothesis noise: how far the pose to be refined is from the truth (METHOD C.3, E.4)."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+NOMINAL_ANGLE = np.radians(15)
+NOMINAL_LATERAL = 0.1
+NOMINAL_DEPTH = 0.08
+WIDEST_ANGLE = np.radians(60)
+
+
+def perturb_pose(T_cam_obj: np.ndarray, center: np.ndarray, diameter: float,
+                 rng: np.random.Generator) -> np.ndarray:
+    """A pose [4,4] near T_cam_obj [4,4], turned about `center` [3] of the object.
+
+    60 % nominal: Euler angles N(0, 15 deg), translation N(0, 0.1 d) sideways and N(0, 0.08 z) in
+    depth; 25 % wide: any axis, up to 60 deg, translation x 1.5; 15 % a fifth of nominal.
+    """
+    mode = rng.choice(3, p=(0.6, 0.25, 0.15))
+    reach = (1.0, 1.5, 0.2)[mode]
+    if mode == 1:
+        axis = rng.normal(size=3)
+        turn = Rotation.from_rotvec(axis / np.linalg.norm(axis) * rng.uniform(0, WIDEST_ANGLE))
+    else:
+        turn = Rotation.from_euler("xyz", rng.normal(0, NOMINAL_ANGLE * reach, 3))
+    middle = T_cam_obj[:3, :3] @ center + T_cam_obj[:3, 3]
+    sideways = rng.normal(0, NOMINAL_LATERAL * reach * diameter, 2)
+    ratio = np.clip(1 + rng.normal(0, NOMINAL_DEPTH * reach), 0.6, 1.6)
+    moved = np.append(middle[:2] + sideways, middle[2]) * ratio
+    T = np.eye(4)
+    T[:3, :3] = turn.as_matrix() @ T_cam_obj[:3, :3]
+    T[:3, 3] = moved - T[:3, :3] @ center
+    return T

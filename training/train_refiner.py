@@ -1,0 +1,129 @@
+"""Train the flow refiner on synthetic pairs: python -m training.train_refiner --help."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from flowpose_ros.networks.flow import SIZES, GenFlow, RenderView
+from flowpose_ros.networks.weights import save_weights
+from training.loop import Average, Running, load_checkpoint, one_cycle, save_checkpoint
+from training.losses import LossWeights, refiner_loss
+from training.pairs import PairBatch, PairStream, collate
+
+
+@dataclasses.dataclass(frozen=True)
+class RefinerTraining:
+    """One training run; two runs with equal fields give equal weights."""
+
+    size: str = "T"
+    crop: int = 128
+    steps: int = 8000
+    batch: int = 8
+    learning_rate: float = 5e-4
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    seed: int = 0
+    pose_from: float = 0.04
+    pose_ramp: float = 0.08
+
+    def pose_share(self, step: int) -> float:
+        """Share of the pose loss at a step: solving on flow that is still noise teaches nothing."""
+        return min(1.0, max(0.0, (step / self.steps - self.pose_from) / self.pose_ramp))
+
+
+def view_of(batch: PairBatch) -> RenderView:
+    """The network's view of a batch's renders."""
+    return RenderView(batch.render_rgb, batch.render_normal, batch.render_xyz, batch.render_mask, batch.K,
+                      batch.T_init, batch.center, batch.radius)
+
+
+def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, save_every: int,
+          max_minutes: float | None) -> Path:
+    """Train, or continue what `folder` holds, and return the path of the exported weights."""
+    torch.manual_seed(config.seed)
+    torch.set_num_threads(threads)
+    network = GenFlow(SIZES[config.size]).to(memory_format=torch.channels_last)
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    plain = [p for p in network.parameters() if p.ndim <= 1]
+    optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": config.weight_decay},
+                                   {"params": plain, "weight_decay": 0.0}], lr=config.learning_rate)
+    average = Average(network)
+    checkpoint, log = folder / "checkpoint.pt", folder / "log.jsonl"
+    step = 0
+    if checkpoint.exists():
+        # The length of the run may change when it is continued; everything else may not.
+        same = {k: v for k, v in dataclasses.asdict(config).items() if k != "steps"}
+        step = load_checkpoint(checkpoint, config=same, module=network, average=average, optimiser=optimiser)
+    stream = PairStream(seed=config.seed, size=config.crop, start_index=step * config.batch)
+    loader = DataLoader(stream, batch_size=config.batch, num_workers=workers, collate_fn=collate,
+                        prefetch_factor=4 if workers else None, drop_last=True)
+    running, weights, begin = Running(), LossWeights(), time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    bar = tqdm(total=config.steps, initial=step, unit="step", desc=f"refiner {config.size}", mininterval=10)
+    for batch in loader:
+        if step >= config.steps or (max_minutes and time.monotonic() - begin > 60 * max_minutes):
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = config.learning_rate * one_cycle(step, config.steps)
+        with torch.autocast("cpu", torch.bfloat16):
+            updates = network(network.encode(batch.query_rgb), view_of(batch))
+        losses = refiner_loss(updates, batch, weights, config.pose_share(step))
+        optimiser.zero_grad(set_to_none=True)
+        losses.total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
+        if torch.isfinite(norm):
+            optimiser.step()
+            average.update(network)
+        step += 1
+        running.add(loss=losses.total.item(), epe=losses.flow_error, cert=losses.certainty_error,
+                    pose=losses.pose_error, start=losses.start_error, skipped=float(not torch.isfinite(norm)))
+        bar.update()
+        if step % 100 == 0:
+            means = running.means()
+            bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()})
+            with log.open("a") as out:
+                out.write(json.dumps({"step": step, "seconds": time.monotonic() - begin, **means}) + "\n")
+        if step % save_every == 0 or step == config.steps:
+            save_checkpoint(checkpoint, step=step, config=dataclasses.asdict(config), module=network,
+                            average=average, optimiser=optimiser)
+            export(network, average, folder, config)
+    bar.close()
+    save_checkpoint(checkpoint, step=step, config=dataclasses.asdict(config), module=network,
+                    average=average, optimiser=optimiser)
+    return export(network, average, folder, config)
+
+
+def export(network: GenFlow, average: Average, folder: Path, config: RefinerTraining) -> Path:
+    """Write the averaged weights as fp16 safetensors."""
+    path = folder / f"genflow_{config.size.lower()}.safetensors"
+    save_weights(path, average.state, kind="genflow", config=network.config)
+    return path
+
+
+def main() -> None:
+    """Command line of the refiner's training."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for field in dataclasses.fields(RefinerTraining):
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
+    parser.add_argument("--folder", type=Path, default=Path("runs/refiner"), help="checkpoints and log")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the network")
+    parser.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
+    parser.add_argument("--max-minutes", type=float, help="stop (resumably) after this long")
+    args = parser.parse_args()
+    config = RefinerTraining(**{f.name: getattr(args, f.name) for f in dataclasses.fields(RefinerTraining)})
+    path = train(config, args.folder, workers=args.workers, threads=args.threads, save_every=args.save_every,
+                 max_minutes=args.max_minutes)
+    print(f"weights: {path}")
+
+
+if __name__ == "__main__":
+    main()
