@@ -126,5 +126,5 @@ def _check_diameter(item: ListedObject, mesh: Mesh, unit: str, scale: float) -> 
     if not isinstance(stated, (int, float)) or not 0 < stated < float("inf"):
         raise CatalogueError(f"{item.source}: {item.label}: diameter: expected a positive number, got {stated!r}")
     if abs(mesh.diameter / (stated * scale) - 1) > DIAMETER_TOLERANCE:
-        raise CatalogueError(f"{item.source}: {item.label}: expected a mesh of the stated diameter {stated * scale:.4g} m, "
-                             f"got {mesh.diameter:.4g} m; the unit {unit} may be wrong")
+        raise CatalogueError(f"{item.source}: {item.label}: expected the stated diameter of {stated * scale:.4g} m, "
+                             f"got a mesh of {mesh.diameter:.4g} m; the unit {unit} may be wrong")

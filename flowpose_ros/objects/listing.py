@@ -43,7 +43,8 @@ def list_objects(folder: Path) -> list[ListedObject]:
     Raises CatalogueError when there is none, or when the folder's own list is unusable.
     """
     if not folder.is_dir():
-        raise CatalogueError(f"{folder}: expected a folder of objects, got {'a file' if folder.exists() else 'nothing there'}")
+        found = "a file" if folder.exists() else "nothing there"
+        raise CatalogueError(f"{folder}: expected a folder of objects, got {found}")
     if (folder / OWN_INFO).is_file():
         listed = _read_own(folder)
     elif (folder / BOP_INFO).is_file():
@@ -94,8 +95,8 @@ def _find_meshes(folder: Path, unit: str | None, source: Path) -> list[ListedObj
         label = path.name if path.is_dir() else path.stem
         candidates = [*([found[label]] if label in found else []), *meshes]
         if len(candidates) > 1:
-            raise CatalogueError(f"{folder}: {label}: expected one mesh, got {', '.join(str(p.relative_to(folder)) for p in candidates)}; "
-                                 f"say in {OWN_INFO} which one to use")
+            names = ", ".join(str(candidate.relative_to(folder)) for candidate in candidates)
+            raise CatalogueError(f"{folder}: {label}: expected one mesh, got {names}; say in {OWN_INFO} which to use")
         if meshes:
             found[label] = inside(folder, meshes[0].relative_to(folder), f"{folder}: {label}", CatalogueError)
     return [ListedObject(label, _bop_id(label), path, unit, {}, source) for label, path in found.items()]

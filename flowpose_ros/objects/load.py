@@ -55,7 +55,7 @@ def load_mesh(path: str | Path, unit: str, limits: MeshLimits = MeshLimits(),
 
 def metres_per_unit(unit: str, path: Path) -> float:
     """Length of a unit in metres; raises MeshError, naming the file, for any other word."""
-    if unit not in METRES_PER_UNIT:
+    if not isinstance(unit, str) or unit not in METRES_PER_UNIT:
         raise MeshError(f"{path}: unit: expected one of {', '.join(METRES_PER_UNIT)}, got {unit!r}")
     return METRES_PER_UNIT[unit]
 
