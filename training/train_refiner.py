@@ -62,7 +62,7 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
         # The length of the run may change when it is continued; everything else may not.
         same = {k: v for k, v in dataclasses.asdict(config).items() if k != "steps"}
         step = load_checkpoint(checkpoint, config=same, module=network, average=average, optimiser=optimiser)
-    stream = PairStream(seed=config.seed, size=config.crop, start_index=step * config.batch)
+    stream = PairStream(config.seed, config.crop, step * config.batch, batch=config.batch)
     loader = DataLoader(stream, batch_size=config.batch, num_workers=workers, collate_fn=collate,
                         prefetch_factor=4 if workers else None, drop_last=True)
     running, weights, begin = Running(), LossWeights(), time.monotonic()

@@ -1,0 +1,188 @@
+"""Synthetic refiner samples made on the fly: python -m training.pairs --sheet pairs.png
+
+Sample i of seed s is always the same, whoever makes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+from torch.utils.data import IterableDataset, get_worker_info
+
+from flowpose_ros.geometry.crops import crop_for_poses
+from flowpose_ros.rendering.raycast import RaycastRenderer
+from training.gbuffer import Instance, render_gbuffer, with_wall
+from training.lighting import random_lighting, shade
+from training.perturb import perturb_pose
+from training.pools import Backgrounds, ObjectPool, PoolObject
+from training.scene import compose_scene, random_material
+from training.sensor import sense_depth, sense_image
+from training.targets import flow_target
+
+LEAST_VISIBLE = 0.2
+ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """B samples; crops S x S of one virtual camera per sample.
+
+    query_rgb [B,3,S,S] in [0,1]; query_depth [B,S,S] sensor depth, metres along the crop's z, 0
+    invalid; render_rgb, render_normal, render_xyz [B,3,S,S] and render_mask [B,S,S] of the render at
+    T_init; K [B,3,3]; T_init, T_gt [B,4,4] object to crop camera; center [B,3], radius [B],
+    diameter [B] metres; points [B,256,3] on the surface; gt_flow [B,2,S,S] pixels from render to
+    query; visible [B,S,S] bool; start_angle [B] radians.
+    """
+
+    query_rgb: torch.Tensor
+    query_depth: torch.Tensor
+    render_rgb: torch.Tensor
+    render_normal: torch.Tensor
+    render_xyz: torch.Tensor
+    render_mask: torch.Tensor
+    K: torch.Tensor
+    T_init: torch.Tensor
+    T_gt: torch.Tensor
+    center: torch.Tensor
+    radius: torch.Tensor
+    diameter: torch.Tensor
+    points: torch.Tensor
+    gt_flow: torch.Tensor
+    visible: torch.Tensor
+    start_angle: torch.Tensor
+
+
+def collate(samples: list[PairBatch]) -> PairBatch:
+    """One batch of samples that are batches of one."""
+    return PairBatch(*(torch.cat([getattr(s, f.name) for s in samples]) for f in fields(PairBatch)))
+
+
+class PairMaker:
+    """Makes samples of one family of objects; holds what is costly to load."""
+
+    def __init__(self, seed: int, size: int = 128, family: str = "train") -> None:
+        self.seed, self.size = seed, size
+        self.pool, self.backgrounds = ObjectPool(family), Backgrounds()
+        self.renderer = RaycastRenderer()
+
+    def sample(self, index: int) -> PairBatch:
+        """Sample `index`, a batch of one; a scene that hides its target is drawn again."""
+        for attempt in range(ATTEMPTS):
+            rng = np.random.default_rng([self.seed, index, attempt])
+            # The procedural seeds advance slowly, so that a loaded object serves many samples.
+            slow = int(self.seed * 1_000_003 + index // 24 + rng.integers(0, 48))
+            made = self._attempt(self.pool.draw(rng, slow), slow, rng)
+            if made is not None:
+                return made
+        raise RuntimeError(f"sample {index} of seed {self.seed}: no visible target in {ATTEMPTS} attempts")
+
+    def _attempt(self, thing: PoolObject, seed: int, rng: np.random.Generator) -> PairBatch | None:
+        mesh, size = thing.mesh, self.size
+        points = mesh.surface_points(256, seed=0)
+        T_gt = random_pose(mesh.center, mesh.radius, rng)
+        T_init = perturb_pose(T_gt, mesh.center, 2 * mesh.radius, rng)
+        if T_init[2, 3] < 1.2 * mesh.radius:
+            return None
+        T_gt = thing.symmetries.nearest(T_gt, T_init)
+        crop = crop_for_poses(torch.from_numpy(points).double(), torch.from_numpy(T_init)[None], size)
+        T_gt, T_init = (crop.to_crop(torch.from_numpy(T)[None])[0].numpy() for T in (T_gt, T_init))
+        K = crop.K[0].numpy()
+        render = self.renderer.render(mesh, torch.from_numpy(T_init).float()[None],
+                                      torch.from_numpy(K).float()[None], (size, size))
+        target = Instance(mesh, T_gt, random_material(rng))
+        scene = compose_scene(target, self.pool, self.backgrounds, size, seed, rng)
+        buffer = render_gbuffer(self.renderer, scene, K, (size, size))
+        depth_true = with_wall(buffer.z, buffer.rays, scene.wall).reshape(size, size)
+        truth = flow_target(render.xyz[0].numpy(), render.normal[0].numpy(), render.mask[0].numpy(),
+                            depth_true, T_init, T_gt, K, 2 * mesh.radius)
+        if truth.visible.sum() < max(60, LEAST_VISIBLE * float(render.mask.sum())):
+            return None
+        picture = shade(buffer, scene, random_lighting(target.center, 3 * mesh.radius, rng), self.renderer)
+        owner = buffer.owner.reshape(size, size)
+        picture = np.where((owner != -1)[..., None], picture, scene.background)
+        own_size = int(np.clip(np.exp(rng.uniform(np.log(40), np.log(1.5 * size))), 40, 1.5 * size))
+        query = sense_image(picture.astype(np.float32), owner == 0, own_size, size, rng)
+        sensed = sense_depth(depth_true, own_size, rng)
+        turn = Rotation.from_matrix(T_gt[:3, :3].T @ T_init[:3, :3]).magnitude()
+        tensors = (query.transpose(2, 0, 1), sensed, render.rgb[0], render.normal[0], render.xyz[0],
+                   render.mask[0], K, T_init, T_gt, mesh.center, mesh.radius, 2 * mesh.radius, points,
+                   truth.flow, truth.visible, turn)
+        return PairBatch(*(_tensor(value)[None] for value in tensors))
+
+
+def _tensor(value) -> torch.Tensor:
+    tensor = torch.as_tensor(np.ascontiguousarray(value))
+    return tensor if tensor.dtype == torch.bool else tensor.float()
+
+
+def random_pose(center: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
+    """T_cam_obj [4,4] of an object seen from anywhere, at 3 to 25 of its radii, up to 25 degrees off axis."""
+    T = np.eye(4)
+    T[:3, :3] = Rotation.random(random_state=rng).as_matrix()
+    z = radius * np.exp(rng.uniform(np.log(3.5), np.log(25)))
+    T[:3, 3] = np.append(rng.uniform(-0.4, 0.4, 2) * z, z) - T[:3, :3] @ center
+    return T
+
+
+class PairStream(IterableDataset):
+    """Endless samples from `start_index`; worker w of n makes every n-th batch-of-one in order."""
+
+    def __init__(self, seed: int, size: int = 128, start_index: int = 0, family: str = "train",
+                 batch: int = 1) -> None:
+        self.seed, self.size, self.start, self.family, self.batch = seed, size, start_index, family, batch
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        maker = PairMaker(self.seed, self.size, self.family)
+        # A loader takes whole batches from its workers in turn.
+        step = self.start + number * self.batch
+        while True:
+            for index in range(step, step + self.batch):
+                yield maker.sample(index)
+            step += workers * self.batch
+
+
+def contact_sheet(batch: PairBatch) -> np.ndarray:
+    """Rows of query, render, query warped back by the true flow, visible pixels, depth; RGB uint8."""
+    rows = []
+    for i in range(len(batch.K)):
+        query = batch.query_rgb[i].permute(1, 2, 0).numpy()
+        render = batch.render_rgb[i].permute(1, 2, 0).numpy()
+        size = query.shape[0]
+        v, u = np.mgrid[:size, :size].astype(np.float32)
+        flow = batch.gt_flow[i].numpy()
+        warped = cv2.remap(query, u + flow[0], v + flow[1], cv2.INTER_LINEAR)
+        visible = batch.visible[i].numpy()[..., None]
+        depth = batch.query_depth[i].numpy()
+        known = depth[depth > 0]
+        grey = (depth - known.min()) / (np.ptp(known) + 1e-6) * (depth > 0) if len(known) else depth
+        tiles = [query, render, np.where(batch.render_mask[i].numpy()[..., None], warped, 0),
+                 render * (0.3 + 0.7 * visible), np.repeat(grey[..., None], 3, -1)]
+        rows.append(np.concatenate(tiles, 1))
+    return (np.clip(np.concatenate(rows), 0, 1) * 255).astype(np.uint8)
+
+
+def main() -> None:
+    """Command line: write a contact sheet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sheet", required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("--family", default="train", choices=("train", "held_out"))
+    args = parser.parse_args()
+    maker = PairMaker(args.seed, family=args.family)
+    batch = collate([maker.sample(i) for i in range(args.count)])
+    cv2.imwrite(args.sheet, contact_sheet(batch)[..., ::-1])
+
+
+if __name__ == "__main__":
+    main()

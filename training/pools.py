@@ -1,0 +1,123 @@
+"""What scenes are made of: scanned meshes, procedural objects, photographs; loaded as needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from flowpose_ros.errors import FlowposeError
+from flowpose_ros.geometry.symmetry import SymmetryGroup
+from flowpose_ros.objects.load import load_mesh
+from flowpose_ros.objects.mesh import Mesh
+from training.objects import random_object
+
+PROCEDURAL_SHARE = 0.45
+FURNITURE = ("aws_", "gz_")
+HELD_OUT_EVERY = 13
+"""Every 13th mesh, by the hash of its name, is kept for validation."""
+
+
+def data_root() -> Path:
+    """The folder of training data: FLOWPOSE_DATA, or ../shared/data beside the repository."""
+    return Path(os.environ.get("FLOWPOSE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@dataclass(frozen=True)
+class PoolObject:
+    """A mesh, the symmetries of its looks, and the factor that brings it to its size in scenes."""
+
+    mesh: Mesh
+    symmetries: SymmetryGroup
+
+
+class ObjectPool:
+    """Objects by a random key; the most recently used stay loaded.
+
+    family: `train` or `held_out`; a broken mesh is left out and named in `skipped`.
+    """
+
+    def __init__(self, family: str = "train", root: Path | None = None, keep: int = 160) -> None:
+        self.family, self.keep = family, keep
+        self.skipped: dict[str, str] = {}
+        self._loaded: OrderedDict[str, PoolObject] = OrderedDict()
+        folder = (root or data_root()) / "meshes"
+        held = family == "held_out"
+        self.paths = [p for p in sorted(folder.glob("*/mesh.ply"))
+                      if (zlib.crc32(p.parent.name.encode()) % HELD_OUT_EVERY == 0) == held]
+
+    def draw(self, rng: np.random.Generator, seed: int) -> PoolObject:
+        """A random object; `seed` names the procedural one."""
+        if not self.paths or rng.random() < PROCEDURAL_SHARE:
+            return self._remember(f"procedural/{seed}", lambda: self._procedural(seed))
+        path = self.paths[rng.integers(len(self.paths))]
+        try:
+            return self._remember(str(path), lambda: self._scanned(path))
+        except FlowposeError as error:
+            self.skipped[path.parent.name] = str(error)
+            return self._remember(f"procedural/{seed}", lambda: self._procedural(seed))
+
+    def _remember(self, key: str, make) -> PoolObject:
+        if key in self._loaded:
+            self._loaded.move_to_end(key)
+        else:
+            self._loaded[key] = make()
+            if len(self._loaded) > self.keep:
+                self._loaded.popitem(last=False)
+        return self._loaded[key]
+
+    def _procedural(self, seed: int) -> PoolObject:
+        made = random_object(seed, self.family)
+        return PoolObject(made.mesh, made.symmetries)
+
+    @staticmethod
+    def _scanned(path: Path) -> PoolObject:
+        mesh = load_mesh(path, "m")
+        if path.parent.name.startswith(FURNITURE):
+            # A room's furniture becomes a thing on a table; its size comes from its name.
+            rng = np.random.default_rng(zlib.crc32(path.parent.name.encode()))
+            scale = np.exp(rng.uniform(np.log(0.05), np.log(0.4))) / (2 * mesh.radius)
+            mesh = Mesh(mesh.vertices * np.float32(scale), mesh.faces, mesh.colors, mesh.uv,
+                        mesh.face_texture, mesh.textures)
+        return PoolObject(mesh, SymmetryGroup.none())
+
+
+class Backgrounds:
+    """Photographs and made-up pictures to stand behind a scene, [S,S,3] in [0,1]."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        folder = (root or data_root()) / "backgrounds"
+        manifest = folder / "manifest.json"
+        files = [folder / e["file"] for e in json.loads(manifest.read_text())] if manifest.exists() else []
+        self.photos = [p for p in map(_read_photo, files) if p is not None]
+
+    def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """A random picture: 70 % a piece of a photograph, else a gradient with noise."""
+        if self.photos and rng.random() < 0.7:
+            photo = self.photos[rng.integers(len(self.photos))]
+            side = int(rng.uniform(0.25, 1.0) * min(photo.shape[:2]))
+            y, x = (int(rng.integers(0, n - side + 1)) for n in photo.shape[:2])
+            piece = cv2.resize(photo[y:y + side, x:x + side], (size, size), interpolation=cv2.INTER_AREA)
+            return (piece[:, ::-1] if rng.random() < 0.5 else piece).astype(np.float32) / 255
+        return made_up_picture(size, rng)
+
+
+def _read_photo(path: Path) -> np.ndarray | None:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def made_up_picture(size: int, rng: np.random.Generator) -> np.ndarray:
+    """A colour gradient with blotches of several sizes [S,S,3] in [0,1]."""
+    corners = rng.random((2, 2, 3)).astype(np.float32)
+    picture = cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
+    for cells in (4, 12, 40):
+        blotches = rng.normal(0, rng.uniform(0, 0.15), (cells, cells, 3)).astype(np.float32)
+        picture = picture + cv2.resize(blotches, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.clip(picture, 0, 1)
