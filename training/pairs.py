@@ -117,7 +117,7 @@ class PairMaker:
 
 
 def _tensor(value) -> torch.Tensor:
-    tensor = torch.as_tensor(np.ascontiguousarray(value))
+    tensor = torch.as_tensor(np.asarray(value)).contiguous()
     return tensor if tensor.dtype == torch.bool else tensor.float()
 
 
