@@ -22,20 +22,27 @@ class Appearance:
     image: Image.Image | None
 
 
-def appearance_of(part: trimesh.Trimesh) -> Appearance:
-    """The look that the file gave a part; a part without any is plain grey."""
+def appearance_of(part: trimesh.Trimesh, linear: bool) -> Appearance:
+    """The look that the file gave a part; a part without any is plain grey.
+
+    linear: whether the file states the colours of its vertices in linear light, as glTF does.
+    """
     visual, faces = part.visual, part.faces
     if visual.kind == "face":
         return _untextured(np.repeat(visual.face_colors[:, None, :3], 3, axis=1) / 255)
     if visual.kind == "vertex":
-        return _untextured(visual.vertex_colors[faces][..., :3] / 255)
+        return _untextured(_corner_colors(visual.vertex_colors, faces, linear))
     if visual.kind != "texture":
         return _untextured(np.full((len(faces), 3, 3), PLAIN_GREY))
     image, factor = _material(visual.material)
+    if _is_stand_in(visual.material):
+        image, painted = None, part.vertex_attributes.get("color")
+        factor = np.full(3, PLAIN_GREY) if painted is None else np.ones(3)
+    else:
+        painted = visual.vertex_attributes.get("color")
     colors = np.broadcast_to(factor, (len(faces), 3, 3))
-    painted = visual.vertex_attributes.get("color")
     if painted is not None:  # glTF: vertex colour, factor and texture are multiplied
-        colors = colors * _from_linear(np.asarray(painted)[faces][..., :3] / 255)
+        colors = colors * _corner_colors(trimesh.visual.color.to_rgba(painted), faces, linear)
     if image is None or visual.uv is None:
         return _untextured(colors)
     return Appearance(colors.astype(np.float32), visual.uv[faces].astype(np.float32), image)
@@ -43,6 +50,18 @@ def appearance_of(part: trimesh.Trimesh) -> Appearance:
 
 def _untextured(colors: np.ndarray) -> Appearance:
     return Appearance(colors.astype(np.float32), np.zeros((len(colors), 3, 2), np.float32), None)
+
+
+def _corner_colors(rgba: np.ndarray, faces: np.ndarray, linear: bool) -> np.ndarray:
+    """sRGB [F,3,3] in [0,1] of colours [V,4] uint8 per vertex."""
+    colors = np.asarray(rgba)[faces][..., :3] / 255
+    return _from_linear(colors) if linear else colors
+
+
+def _is_stand_in(material: trimesh.visual.material.Material) -> bool:
+    """Whether trimesh made the image up, for texture coordinates without one: it was read from no format."""
+    image = getattr(material, "image", None)
+    return image is not None and image.format is None
 
 
 def _material(material: trimesh.visual.material.Material) -> tuple[Image.Image | None, np.ndarray]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import trimesh
+from PIL import Image
 from trimesh.resolvers import Resolver
 
 from flowpose_ros.errors import MeshError
@@ -17,6 +19,11 @@ from flowpose_ros.options import check_options, option
 
 METRES_PER_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001, "inch": 0.0254}
 MESH_SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl")
+LINEAR_SUFFIXES = (".glb", ".gltf")
+"""Formats that state colours other than textures in linear light."""
+PLY_HEADER_BYTES = 10_000
+OTHER_NEIGHBOURS = (".mtl", ".bin")
+"""Endings of referred files that are no images."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,8 @@ def load_mesh(path: str | Path, unit: str, limits: MeshLimits = MeshLimits(),
     path = Path(path)
     scale = metres_per_unit(unit, path)
     parts = read_parts(path, limits, Path(root) if root is not None else path.parent)
-    mesh = _join(path, [(part, T, appearance_of(part)) for part, T in parts], scale, limits)
+    mesh = _join(path, [(part, T, appearance_of(part, path.suffix.lower() in LINEAR_SUFFIXES))
+                        for part, T in parts], scale, limits)
     if not limits.min_diameter <= mesh.diameter <= limits.max_diameter:
         raise MeshError(f"{path}: expected a diameter from {limits.min_diameter:g} to {limits.max_diameter:g} m, "
                         f"got {mesh.diameter:.6g} m with unit {unit}; is the unit right?")
@@ -66,11 +74,13 @@ def read_parts(path: Path, limits: MeshLimits, root: Path) -> list[tuple[trimesh
     if suffix not in MESH_SUFFIXES:
         raise MeshError(f"{path}: expected a file ending in {', '.join(MESH_SUFFIXES)}, got {path.suffix or 'none'}")
     neighbours = _Neighbours(path, root, limits)
-    data = trimesh.util.wrap_as_stream(_read(path, limits))
+    data = _read(path, limits)
+    # Without a texture, texture coordinates must not split the vertices that colours belong to.
+    split = {"fix_texture": b"TextureFile" in data[:PLY_HEADER_BYTES]} if suffix == ".ply" else {}
     try:
         # process=False: vertices stay as they are, in their order, neither merged nor moved.
-        scene = trimesh.load_scene(data, file_type=suffix[1:], resolver=neighbours, process=False,
-                                   maintain_order=True)
+        scene = trimesh.load_scene(trimesh.util.wrap_as_stream(data), file_type=suffix[1:], resolver=neighbours,
+                                   process=False, maintain_order=True, **split)
         failure = None
     except Exception as error:  # whatever a parser meets in a broken file
         scene, failure = trimesh.Scene(), error
@@ -81,6 +91,8 @@ def read_parts(path: Path, limits: MeshLimits, root: Path) -> list[tuple[trimesh
     parts = [(part, T) for part, T in placed if isinstance(part, trimesh.Trimesh) and len(part.faces)]
     if not parts:
         raise MeshError(f"{path}: expected triangles, got none")
+    for part, _ in parts:
+        _check_indices(path, part)
     return parts
 
 
@@ -97,8 +109,11 @@ class _Neighbours(Resolver):
     def get(self, name: str) -> bytes:
         relative = self._path.parent / str(name).strip().replace("\\", "/")
         try:
-            return _read(inside(self._root.resolve(), relative.absolute(), f"{self._path}: {name}", MeshError),
-                         self._limits)
+            found = inside(self._root.resolve(), relative.absolute(), f"{self._path}: {name}", MeshError)
+            data = _read(found, self._limits)
+            if found.suffix.lower() not in OTHER_NEIGHBOURS:
+                _check_image(found, data)
+            return data
         except MeshError as error:
             self._refused.append(error)
             raise
@@ -115,6 +130,14 @@ class _Neighbours(Resolver):
 
     def write(self, name: str, data: bytes) -> None:
         raise NotImplementedError
+
+
+def _check_image(path: Path, data: bytes) -> None:
+    """Raise MeshError unless Pillow knows the image's format; trimesh would go on without it."""
+    try:
+        Image.open(io.BytesIO(data)).close()
+    except Exception as error:
+        raise MeshError(f"{path}: expected an image: {error}") from error
 
 
 def _read(path: Path, limits: MeshLimits) -> bytes:
@@ -135,7 +158,7 @@ def _join(path: Path, parts: list[tuple[trimesh.Trimesh, np.ndarray, Appearance]
     vertices, faces, face_texture, images, first = [], [], [], [], 0
     for part, T_file_part, look in parts:
         vertices.append(trimesh.transform_points(part.vertices, T_file_part) * scale)
-        _check_part(path, vertices[-1], part.faces)
+        _check_finite(path, vertices[-1])
         faces.append(part.faces + first)
         first += len(part.vertices)
         if look.image is not None and not any(look.image is image for image in images):
@@ -149,14 +172,18 @@ def _join(path: Path, parts: list[tuple[trimesh.Trimesh, np.ndarray, Appearance]
         textures=tuple(_decode(path, image, limits) for image in images)))
 
 
-def _check_part(path: Path, vertices: np.ndarray, faces: np.ndarray) -> None:
+def _check_finite(path: Path, vertices: np.ndarray) -> None:
     broken = ~np.isfinite(vertices).all(1)
     if broken.any():
         raise MeshError(f"{path}: expected finite vertices, got {broken.sum()} that are not, "
                         f"the first at index {broken.argmax()}")
-    if faces.min() < 0 or faces.max() >= len(vertices):
-        raise MeshError(f"{path}: expected triangles over vertices 0 to {len(vertices) - 1}, "
-                        f"got indices {faces.min()} to {faces.max()}")
+
+
+def _check_indices(path: Path, part: trimesh.Trimesh) -> None:
+    lowest, highest = part.faces.min(), part.faces.max()
+    if lowest < 0 or highest >= len(part.vertices):
+        raise MeshError(f"{path}: expected triangles over vertices 0 to {len(part.vertices) - 1}, "
+                        f"got indices {lowest} to {highest}")
 
 
 def _decode(path: Path, image, limits: MeshLimits) -> np.ndarray:
