@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flowpose_ros.errors import CatalogueError, GeometryError
 from flowpose_ros.geometry.symmetry import SymmetryGroup
+from flowpose_ros.objects.files import inside
 from flowpose_ros.objects.listing import BOP_INFO, OWN_INFO, ListedObject, list_objects
 from flowpose_ros.objects.load import MeshLimits, load_mesh, metres_per_unit
 from flowpose_ros.objects.mesh import Mesh
@@ -21,7 +22,7 @@ class ObjectModel:
     """An object that can be found.
 
     label: its name; obj_id: its number in BOP files, or None; mesh: metres, origin of the file;
-    symmetries: metres, in the mesh's frame; path: the mesh file.
+    symmetries: metres, in the mesh's frame; path: the mesh file, links resolved.
     """
 
     label: str
@@ -99,14 +100,15 @@ def _choose(folder: Path, listed: list[ListedObject], labels: Sequence[str] | No
 
 def _load_one(folder: Path, item: ListedObject, unit: str | None, limits: MeshLimits) -> ObjectModel:
     unit = _unit_of(item, unit)
-    mesh = load_mesh(item.path, unit, limits, root=folder)
-    scale = metres_per_unit(unit, item.path)
+    path = inside(folder, item.path.absolute(), f"{item.source}: {item.label}", CatalogueError)
+    mesh = load_mesh(path, unit, limits, root=folder)
+    scale = metres_per_unit(unit, path)
     _check_diameter(item, mesh, unit, scale)
     try:
         symmetries = SymmetryGroup.from_models_info(item.info, scale)
     except (GeometryError, TypeError, ValueError) as error:
         raise CatalogueError(f"{item.source}: {item.label}: {error}") from error
-    return ObjectModel(item.label, item.obj_id, mesh, symmetries, item.path)
+    return ObjectModel(item.label, item.obj_id, mesh, symmetries, path)
 
 
 def _unit_of(item: ListedObject, given: str | None) -> str:

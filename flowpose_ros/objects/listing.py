@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 from flowpose_ros.errors import CatalogueError
-from flowpose_ros.objects.files import inside
 from flowpose_ros.objects.load import MESH_SUFFIXES
 
 BOP_INFO = "models_info.json"
@@ -23,7 +22,7 @@ OBJECT_KEYS = {"file", "unit", "id", "diameter", "symmetries_discrete", "symmetr
 
 @dataclass(frozen=True)
 class ListedObject:
-    """One object as its folder states it, its mesh not yet read.
+    """One object as its folder states it; whether `path` exists and where it leads is not yet checked.
 
     unit: of the mesh and of every length in `info`, None where nothing says it;
     info: diameter and symmetries in the form of BOP's models_info.json; source: who says so.
@@ -83,8 +82,7 @@ def _own_object(folder: Path, source: Path, label: str, entry: Mapping, unit: st
         raise CatalogueError(f"{source}: {label}: id: expected an integer, got {obj_id!r}")
     if not isinstance(file, str):
         raise CatalogueError(f"{source}: {label}: file: expected the path of a mesh, got {file!r}")
-    path = inside(folder, file, f"{source}: {label}", CatalogueError)
-    return ListedObject(label, obj_id, path, entry.get("unit", unit), entry, source)
+    return ListedObject(label, obj_id, folder / file, entry.get("unit", unit), entry, source)
 
 
 def _find_meshes(folder: Path, unit: str | None, source: Path) -> list[ListedObject]:
@@ -98,7 +96,7 @@ def _find_meshes(folder: Path, unit: str | None, source: Path) -> list[ListedObj
             names = ", ".join(str(candidate.relative_to(folder)) for candidate in candidates)
             raise CatalogueError(f"{folder}: {label}: expected one mesh, got {names}; say in {OWN_INFO} which to use")
         if meshes:
-            found[label] = inside(folder, meshes[0].relative_to(folder), f"{folder}: {label}", CatalogueError)
+            found[label] = meshes[0]
     return [ListedObject(label, _bop_id(label), path, unit, {}, source) for label, path in found.items()]
 
 
