@@ -72,14 +72,19 @@ class PairMaker:
         self.renderer = RaycastRenderer()
 
     def sample(self, index: int) -> PairBatch:
-        """Sample `index`, a batch of one; a scene that hides its target is drawn again."""
+        """Sample `index`, a batch of one."""
+        return self.sample_with_object(index)[0]
+
+    def sample_with_object(self, index: int) -> tuple[PairBatch, PoolObject]:
+        """Sample `index` and its object; a scene that hides its target is drawn again."""
         for attempt in range(ATTEMPTS):
             rng = np.random.default_rng([self.seed, index, attempt])
             # The procedural seeds advance slowly, so that a loaded object serves many samples.
             slow = int(self.seed * 1_000_003 + index // 24 + rng.integers(0, 48))
-            made = self._attempt(self.pool.draw(rng, slow), slow, rng)
+            thing = self.pool.draw(rng, slow)
+            made = self._attempt(thing, slow, rng)
             if made is not None:
-                return made
+                return made, thing
         raise RuntimeError(f"sample {index} of seed {self.seed}: no visible target in {ATTEMPTS} attempts")
 
     def _attempt(self, thing: PoolObject, seed: int, rng: np.random.Generator) -> PairBatch | None:
@@ -137,6 +142,10 @@ class PairStream(IterableDataset):
                  batch: int = 1) -> None:
         self.seed, self.size, self.start, self.family, self.batch = seed, size, start_index, family, batch
 
+    def make(self, maker: PairMaker, index: int) -> PairBatch:
+        """Sample `index`, always the same."""
+        return maker.sample(index)
+
     def __iter__(self) -> Iterator[PairBatch]:
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
@@ -147,7 +156,7 @@ class PairStream(IterableDataset):
         step = self.start + number * self.batch
         while True:
             for index in range(step, step + self.batch):
-                yield maker.sample(index)
+                yield self.make(maker, index)
             step += workers * self.batch
 
 

@@ -73,8 +73,7 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
             break
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * one_cycle(step, config.steps)
-        with torch.autocast("cpu", torch.bfloat16):
-            updates = network(network.encode(batch.query_rgb), view_of(batch))
+        updates = network(network.encode(batch.query_rgb), view_of(batch))
         losses = refiner_loss(updates, batch, weights, config.pose_share(step))
         optimiser.zero_grad(set_to_none=True)
         losses.total.backward()

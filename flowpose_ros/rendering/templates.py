@@ -1,0 +1,94 @@
+"""Templates: an object seen from many sides, rendered once and kept on disk by content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from flowpose_ros.geometry.crops import PADDING, crop_for_poses
+from flowpose_ros.geometry.rotations import super_fibonacci
+from flowpose_ros.objects.mesh import Mesh
+from flowpose_ros.rendering.renderer import Renderer
+
+DISTANCE = 8.0
+"""Distance of the templates' camera in object radii."""
+CHUNK = 16
+VERSION = "1"
+"""Change it when templates of the same mesh come to look different."""
+
+
+@dataclass(frozen=True)
+class Templates:
+    """N views of an object: rotations [N,3,3] float32 (object to crop camera), rgb [N,3,S,S] uint8,
+    mask [N,S,S] bool."""
+
+    rotations: torch.Tensor
+    rgb: torch.Tensor
+    mask: torch.Tensor
+
+
+def render_views(mesh: Mesh, renderer: Renderer, rotations: np.ndarray, size: int,
+                 progress: Callable[[float], None] | None = None) -> Templates:
+    """Views of a mesh in rotations [N,3,3], filling their crops as detections do; progress gets the
+    share done."""
+    R = torch.from_numpy(np.ascontiguousarray(rotations)).float()
+    T = torch.eye(4).repeat(len(R), 1, 1)
+    T[:, :3, :3] = R
+    center = torch.from_numpy(mesh.center).float()
+    T[:, :3, 3] = torch.tensor([0.0, 0.0, DISTANCE * mesh.radius]) - R @ center
+    crop = crop_for_poses(torch.from_numpy(mesh.surface_points(500)), T, size, PADDING)
+    T_crop = crop.to_crop(T)
+    rgb, mask = [], []
+    for start in range(0, len(R), CHUNK):
+        part = slice(start, start + CHUNK)
+        view = renderer.render(mesh, T_crop[part], crop.K[part], (size, size))
+        rgb.append((view.rgb * 255).round().to(torch.uint8).cpu())
+        mask.append(view.mask.cpu())
+        if progress is not None:
+            progress(min(1.0, (start + CHUNK) / len(R)))
+    return Templates(T_crop[:, :3, :3].contiguous(), torch.cat(rgb), torch.cat(mask))
+
+
+def load_templates(mesh: Mesh, renderer: Renderer, count: int, size: int, cache: Path,
+                   progress: Callable[[float], None] | None = None) -> Templates:
+    """`count` evenly spread views, from `cache` if it holds those of this very mesh.
+
+    A file that is truncated or of another kind is made again.
+    """
+    key = hashlib.sha256(f"{VERSION} {mesh.content_hash} {count} {size} {PADDING} {DISTANCE}".encode())
+    path = cache / "templates" / f"{key.hexdigest()[:32]}.safetensors"
+    found = _read(path, count, size)
+    if found is None:
+        found = render_views(mesh, renderer, super_fibonacci(count), size, progress)
+        _write(path, found)
+    return found
+
+
+def _read(path: Path, count: int, size: int) -> Templates | None:
+    try:
+        tensors = load_file(str(path))
+        found = Templates(tensors["rotations"], tensors["rgb"], tensors["mask"])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+    return found if found.rgb.shape == (count, 3, size, size) else None
+
+
+def _write(path: Path, templates: Templates) -> None:
+    """Write whole or not at all; a cache that cannot be written is done without."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        os.close(handle)
+        save_file({"rotations": templates.rotations, "rgb": templates.rgb, "mask": templates.mask}, part)
+        os.replace(part, path)
+    except OSError:
+        return

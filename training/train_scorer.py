@@ -1,0 +1,168 @@
+"""Train the scorer on frozen features of a refiner: python -m training.train_scorer --help."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from flowpose_ros.geometry.rotations import perturb_rotations, random_rotations
+from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
+from flowpose_ros.networks.scorer import Scorer, cell_cover
+from flowpose_ros.networks.weights import load_config, load_weights, save_weights
+from flowpose_ros.rendering.templates import render_views
+from training.loop import Average, Running, load_checkpoint, one_cycle, save_checkpoint
+from training.pairs import PairMaker, PairStream
+
+NEAR = np.radians(25)
+FAR = np.radians(45)
+"""A view within NEAR of the truth is a positive, beyond FAR a negative, between not asked about."""
+
+
+@dataclass(frozen=True)
+class ScorerTraining:
+    """One training run; two runs with equal fields give equal weights."""
+
+    crop: int = 128
+    steps: int = 2500
+    queries: int = 4
+    templates: int = 12
+    near_share: float = 0.4
+    learning_rate: float = 1e-3
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class ScorerSample:
+    """One query [1,3,S,S] and N views: rgb [N,3,S,S] uint8, mask [N,S,S]; angle [N] radians to the truth."""
+
+    query: torch.Tensor
+    rgb: torch.Tensor
+    mask: torch.Tensor
+    angle: torch.Tensor
+
+
+class ScorerStream(PairStream):
+    """Queries of the pair stream with views of the same object from near the truth and from anywhere."""
+
+    templates: int = 12
+    near_share: float = 0.4
+
+    def make(self, maker: PairMaker, index: int) -> ScorerSample:
+        """Sample `index`, always the same."""
+        pair, thing = maker.sample_with_object(index)
+        rng = np.random.default_rng([self.seed, index, 77])
+        near = round(self.near_share * self.templates)
+        R_gt = pair.T_gt[0, :3, :3].double().numpy()
+        close = np.concatenate([perturb_rotations(R_gt[None], rng.uniform(0, np.radians(20)), rng)
+                                for _ in range(near)])
+        rotations = np.concatenate([close, random_rotations(self.templates - near, rng)])
+        views = render_views(thing.mesh, maker.renderer, rotations, self.size)
+        angles = []
+        for R in views.rotations.double().numpy():
+            T = np.eye(4)
+            T[:3, :3] = R
+            same = thing.symmetries.nearest(pair.T_gt[0].double().numpy(), T)[:3, :3]
+            angles.append(np.arccos(np.clip((np.trace(same.T @ R) - 1) / 2, -1, 1)))
+        return ScorerSample(pair.query_rgb, views.rgb, views.mask, torch.tensor(angles).float())
+
+
+def stack(samples: list[ScorerSample]) -> ScorerSample:
+    """B queries and their B*N views, in order."""
+    return ScorerSample(*(torch.cat([getattr(s, f.name) for s in samples]) for f in fields(ScorerSample)))
+
+
+def scorer_loss(logits: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+    """Near or far per view, and which of a query's views is nearest; logits, angle [B,N]."""
+    near, far = angle < NEAR, angle > FAR
+    asked = (near | far).float()
+    binary = F.binary_cross_entropy_with_logits(logits, near.float(), reduction="none")
+    wanted = (-(angle / np.radians(12)).square()).softmax(1)
+    ranking = -(wanted * logits.log_softmax(1)).sum(1) * near.any(1)
+    return (binary * asked).sum() / asked.sum().clamp_min(1) + ranking.mean()
+
+
+def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, threads: int,
+          max_minutes: float | None = None) -> Path:
+    """Train on the features of the weights file `refiner`; returns the path of the exported head."""
+    torch.manual_seed(config.seed)
+    torch.set_num_threads(threads)
+    network = GenFlow(load_config(refiner, "genflow", GenFlowConfig))
+    load_weights(refiner, network)
+    scorer = Scorer()
+    optimiser = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate)
+    average = Average(scorer)
+    checkpoint = folder / "checkpoint.pt"
+    step = 0
+    if checkpoint.exists():
+        same = {k: v for k, v in dataclasses.asdict(config).items() if k != "steps"}
+        step = load_checkpoint(checkpoint, config=same, module=scorer, average=average, optimiser=optimiser)
+    stream = ScorerStream(config.seed, config.crop, step * config.queries, batch=config.queries)
+    stream.templates, stream.near_share = config.templates, config.near_share
+    loader = DataLoader(stream, batch_size=config.queries, num_workers=workers, collate_fn=stack,
+                        prefetch_factor=4 if workers else None)
+    running, begin = Running(), time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    bar = tqdm(total=config.steps, initial=step, unit="step", desc="scorer", mininterval=10)
+    for batch in loader:
+        if step >= config.steps or (max_minutes and time.monotonic() - begin > 60 * max_minutes):
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = config.learning_rate * one_cycle(step, config.steps)
+        with torch.no_grad():
+            _, queries = network.encode(batch.query)
+            _, views = network.encode(batch.rgb.float() / 255)
+        angle = batch.angle.reshape(config.queries, -1)
+        queries = queries.repeat_interleave(angle.shape[1], 0)
+        logits = scorer(views.float(), cell_cover(batch.mask), queries.float()).reshape(angle.shape)
+        loss = scorer_loss(logits, angle)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
+        optimiser.step()
+        average.update(scorer)
+        step += 1
+        best = angle.gather(1, logits.argmax(1, keepdim=True))
+        running.add(loss=loss.item(), best_within_25=(best < NEAR).float().mean().item())
+        bar.update()
+        if step % 50 == 0:
+            bar.set_postfix({k: f"{v:.3f}" for k, v in running.means().items()})
+            with (folder / "log.jsonl").open("a") as out:
+                out.write(json.dumps({"step": step, **running.means()}) + "\n")
+        if step % 250 == 0:
+            save_checkpoint(checkpoint, step=step, config=dataclasses.asdict(config), module=scorer,
+                            average=average, optimiser=optimiser)
+    bar.close()
+    save_checkpoint(checkpoint, step=step, config=dataclasses.asdict(config), module=scorer,
+                    average=average, optimiser=optimiser)
+    path = folder / "scorer.safetensors"
+    save_weights(path, average.state, kind="scorer", config=scorer.config)
+    return path
+
+
+def main() -> None:
+    """Command line of the scorer's training."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for field in fields(ScorerTraining):
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
+    parser.add_argument("--refiner", type=Path, required=True, help="weights whose features are scored")
+    parser.add_argument("--folder", type=Path, default=Path("runs/scorer"), help="checkpoints and log")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the network")
+    parser.add_argument("--max-minutes", type=float, help="stop (resumably) after this long")
+    args = parser.parse_args()
+    config = ScorerTraining(**{f.name: getattr(args, f.name) for f in fields(ScorerTraining)})
+    print(f"weights: {train(config, args.refiner, args.folder, workers=args.workers, threads=args.threads, max_minutes=args.max_minutes)}")
+
+
+if __name__ == "__main__":
+    main()
