@@ -22,7 +22,7 @@ class ObjectModel:
     """An object that can be found.
 
     label: its name; obj_id: its number in BOP files, or None; mesh: metres, origin of the file;
-    symmetries: metres, in the mesh's frame; path: the mesh file, links resolved.
+    symmetries: metres, in the mesh's frame; path: the mesh file, links resolved; unit: of that file.
     """
 
     label: str
@@ -30,6 +30,7 @@ class ObjectModel:
     mesh: Mesh
     symmetries: SymmetryGroup
     path: Path
+    unit: str = "m"
 
 
 class Catalogue:
@@ -108,7 +109,7 @@ def _load_one(folder: Path, item: ListedObject, unit: str | None, limits: MeshLi
         symmetries = SymmetryGroup.from_models_info(item.info, scale)
     except (GeometryError, TypeError, ValueError) as error:
         raise CatalogueError(f"{item.source}: {item.label}: {error}") from error
-    return ObjectModel(item.label, item.obj_id, mesh, symmetries, path)
+    return ObjectModel(item.label, item.obj_id, mesh, symmetries, path, unit)
 
 
 def _unit_of(item: ListedObject, given: str | None) -> str:

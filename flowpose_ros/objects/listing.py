@@ -77,6 +77,8 @@ def _read_own(folder: Path) -> list[ListedObject]:
 
 def _own_object(folder: Path, source: Path, label: str, entry: Mapping, unit: str | None) -> ListedObject:
     _check_keys(entry, OBJECT_KEYS, source, label)
+    if not label or "/" in label:  # labels name TF frames and files
+        raise CatalogueError(f"{source}: expected labels without a slash, got {label!r}")
     obj_id, file = entry.get("id"), entry.get("file")
     if obj_id is not None and (not isinstance(obj_id, int) or isinstance(obj_id, bool)):
         raise CatalogueError(f"{source}: {label}: id: expected an integer, got {obj_id!r}")

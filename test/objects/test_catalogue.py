@@ -162,6 +162,7 @@ objects:
     ("objects: {mug: mug.ply}", "mug: expected a mapping"),
     ("objects: {mug: {file: mug.ply, unit: mm, diameter: 50}}", "the unit mm may be wrong"),
     ("objects: {a: {file: mug.ply, unit: mm, id: 1}, b: {file: mug.ply, unit: mm, id: 1}}", "expected ids that differ"),
+    ("objects: {a/b: {file: mug.ply, unit: mm}}", "expected labels without a slash, got 'a/b'"),
     ("objects: {}", "expected meshes"),
     ("meshes: {}", "expected only"),
     ("objects: [", "expected YAML"),
