@@ -1,6 +1,7 @@
 """Folders of objects: BOP's and our own; every unusable one refused by name."""
 
 import json
+from pathlib import Path
 
 import mesh_files
 import numpy as np
@@ -186,6 +187,20 @@ def test_meshes_that_lead_out_of_the_folder_are_refused(own, bop):
     assert "link: expected a file inside" in refusal(own, unit="mm")
     assert "obj_000009: expected a file inside" in refusal(bop)
     assert len(Catalogue.load(own, unit="mm", labels=["mug"])) == 1
+
+
+def test_the_example_is_usable(tmp_path):
+    example = Path(__file__).parents[2] / "config" / "objects" / "objects.yaml"
+    describe(tmp_path, example.read_text().replace("diameter: 0.36", "diameter: 0.1077"))
+    (tmp_path / "crate").mkdir()
+    mesh_files.write_ply(tmp_path / "mug.ply", binary=True)
+    mesh_files.write_obj(tmp_path / "bowl.obj", textured=False)
+    mesh_files.write_stl(tmp_path / "box.stl")
+    metres = mesh_files.two_parts().apply_scale(0.001)
+    (tmp_path / "crate" / "crate.glb").write_bytes(metres.export(file_type="glb"))
+    catalogue = Catalogue.load(tmp_path)
+    assert catalogue.labels == ("bowl", "box", "crate", "mug") and catalogue["8"].label == "crate"
+    assert all(model.mesh.diameter == pytest.approx(0.1077, rel=1e-3) for model in catalogue)
 
 
 def test_a_relative_folder(own, monkeypatch):
