@@ -53,8 +53,10 @@ def fit_depth(xyz: torch.Tensor, pixel_target: torch.Tensor, certainty: torch.Te
     pixels = pixel_target.flatten(2).transpose(1, 2)
     z = depth_at(depth_crop, pixels)
     usable = (valid & (certainty > options.min_certainty)).flatten(1) & (z > 0)
+    # What a network says about unused pixels need not be finite.
+    measured = torch.where(usable[..., None], back_project(pixels, z, K), torch.zeros_like(pixels[..., :1]))
     threshold = torch.full_like(z[:, 0], options.inlier_distance(diameter))
-    problem = KabschProblem(xyz.flatten(2).transpose(1, 2), back_project(pixels, z, K), usable, threshold)
+    problem = KabschProblem(xyz.flatten(2).transpose(1, 2), measured, usable, threshold)
     fit = run_ransac(problem, RansacOptions(hypotheses=options.hypotheses), generator)
     ok = ((fit.inlier.sum(1) >= options.min_inliers) & (fit.inlier_ratio >= options.min_inlier_ratio))
     return torch.where(ok[:, None, None], fit.T, T_init), fit.inlier_ratio, ok

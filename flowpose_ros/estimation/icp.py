@@ -11,7 +11,7 @@ from flowpose_ros.geometry.transforms import exp_so3, make_transform, transform_
 MAX_ROTATION = 0.1745
 MAX_TRANSLATION = 0.2
 """Caps of one step: 10 degrees, a fifth of the radius."""
-DAMPING = 0.01
+DAMPING = 0.002
 """Holds what the visible surface does not fix, such as sliding along a plane."""
 GRAZING = 0.15
 """Cosine between normal and viewing ray below which a pixel's depth says nothing."""
@@ -25,19 +25,21 @@ def refine_icp(xyz: torch.Tensor, normal_cam: torch.Tensor, mask: torch.Tensor, 
 
     xyz [B,3,S,S] metres (object frame), normal_cam [B,3,S,S] (crop camera) and mask [B,S,S] are
     those of a rendering at T_render [B,4,4]; depth_crop [B,S,S] metres; K [B,3,3]. The distance
-    gate shrinks from `icp_gate` to `inlier_distance`. T_init stays where the fit does not bring
-    more of the surface within the last gate, or where too little of it is measured.
+    gate shrinks from `icp_gate` to twice `inlier_distance`. T_init stays where the fit does not bring
+    more of the surface within `inlier_distance`, or where too little of it is measured. What the
+    visible surface does not fix (a plate seen from above slides) stays nearly as it was.
     """
     index = _spread(mask, options.icp_points)
     points, normal_obj = _take(xyz, index), _take(normal_cam, index) @ T_render[:, :3, :3]
-    first, last = options.icp_gate(diameter), options.inlier_distance(diameter)
+    near = options.inlier_distance(diameter)
+    first, last = options.icp_gate(diameter), 2 * near
     used = mask.flatten(1).any(1, keepdim=True).expand_as(index)
     T = T_init
     for i in range(options.icp_iterations):
         gate = first * (last / first) ** (i / max(1, options.icp_iterations - 1))
         T = _step(points, normal_obj, used, depth_crop, K, T, gate, diameter / 2, options.min_inliers)
-    before = _support(points, used, depth_crop, K, T_init, last)
-    after = _support(points, used, depth_crop, K, T, last)
+    before = _support(points, used, depth_crop, K, T_init, near)
+    after = _support(points, used, depth_crop, K, T, near)
     return torch.where((after > before)[:, None, None], T, T_init)
 
 

@@ -113,7 +113,8 @@ class KabschProblem:
 
     def solve(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         source, target = _gather(self.source, index), _gather(self.target, index)
-        T, ok = weighted_kabsch(source.flatten(0, 1), target.flatten(0, 1), torch.ones_like(source[..., 0]).flatten(0, 1))
+        equal = torch.ones_like(source[..., 0])
+        T, ok = weighted_kabsch(source.flatten(0, 1), target.flatten(0, 1), equal.flatten(0, 1))
         return T.unflatten(0, index.shape[:2]), ok.unflatten(0, index.shape[:2])
 
     def residual(self, T: torch.Tensor) -> torch.Tensor:
