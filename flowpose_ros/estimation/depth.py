@@ -29,7 +29,7 @@ class DepthOptions:
     icp_iterations: int = option(8, "steps of the final fit to the depth surface; 0 turns it off", low=0, high=50)
     icp_points: int = option(2000, "rendered pixels that take part in the final fit", low=100, high=100000)
     icp_gate_m: float = option(0.02, "first distance gate of the final fit in metres, at least", low=0.001)
-    icp_gate_of_diameter: float = option(0.1, "first distance gate as a part of the diameter, at least", low=0.0, high=1.0)
+    icp_gate_of_diameter: float = option(0.1, "first gate as a part of the diameter, at least", low=0.0, high=1.0)
 
     def inlier_distance(self, diameter: float) -> float:
         """Distance in metres below which a measured point belongs to an object of this diameter."""
