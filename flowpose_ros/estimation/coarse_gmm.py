@@ -1,0 +1,145 @@
+"""GenFlow's coarse stage: score templates, then sample rotations around the best (GenFlow 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from flowpose_ros.estimation.depth import shift_to_depth
+from flowpose_ros.estimation.networks import CROP_SIZE, Networks
+from flowpose_ros.estimation.views import FrameTensors, Shape, Views
+from flowpose_ros.geometry.box import translation_from_box
+from flowpose_ros.geometry.camera import CropCamera, crop_around
+from flowpose_ros.geometry.crops import PADDING
+from flowpose_ros.geometry.rotations import angles_between, mean_nearest_angle, perturb_rotations
+from flowpose_ros.geometry.transforms import make_transform
+from flowpose_ros.networks.scorer import cell_cover
+from flowpose_ros.options import option
+from flowpose_ros.records import Detection, Hypothesis
+from flowpose_ros.rendering.renderer import Renderer
+from flowpose_ros.rendering.templates import Templates, render_views
+
+ENCODE_CHUNK = 26
+SIGMA_OF_SPACING = 0.9
+
+
+@dataclass(frozen=True)
+class GmmOptions:
+    """How many rotations are looked at, and how the second round is drawn."""
+
+    templates: int = option(104, "evenly spread rotations of the first round", low=12, high=2000, runtime=False)
+    samples: int = option(104, "rotations drawn around the best in the second round; 0 for none", low=0, high=2000)
+    components: int = option(16, "best rotations of the first round that the second is drawn from", low=1, high=200)
+    temperature: float = option(1.0, "of the components' weights, in logits", low=0.01, high=100.0)
+    apart_deg: float = option(12.0, "hypotheses are at least this far apart, degrees", low=0.0, high=90.0)
+
+
+@dataclass(frozen=True)
+class TemplateFeatures:
+    """Templates as the scorer sees them: rotations [N,3,3] float64, features [N,C,h,w], cover [N,1,h,w]."""
+
+    rotations: np.ndarray
+    features: torch.Tensor
+    cover: torch.Tensor
+    spacing: float
+
+
+def box_crop(box: np.ndarray, K: torch.Tensor) -> CropCamera:
+    """The crop of a detection: along the ray of the box's middle, PADDING times its longer half."""
+    left, top, right, bottom = box.tolist()
+    focal = torch.stack([K[0, 0], K[1, 1]])
+    middle = (K.new_tensor([(left + right) / 2, (top + bottom) / 2]) - K[:2, 2]) / focal
+    half = (K.new_tensor([right - left, bottom - top]) / 2 / focal).max()
+    # Seen from off the axis a box looks smaller than its pixels say.
+    half = half / (1 + middle.square().sum())
+    rays = torch.cat([middle, torch.ones_like(middle[:1])])[None]
+    return crop_around(rays, PADDING * half[None], CROP_SIZE)
+
+
+@torch.no_grad()
+def template_features(templates: Templates, networks: Networks) -> TemplateFeatures:
+    """Features of templates; the scorer compares these, so they can be computed beforehand."""
+    features = [networks.flow.encode(rgb.to(networks.device).float() / 255)[1]
+                for rgb in templates.rgb.split(ENCODE_CHUNK)]
+    rotations = templates.rotations.double().numpy()
+    return TemplateFeatures(rotations, torch.cat(features), cell_cover(templates.mask.to(networks.device)),
+                            mean_nearest_angle(rotations))
+
+
+@torch.no_grad()
+def score_templates(seen: TemplateFeatures, query: torch.Tensor, networks: Networks) -> np.ndarray:
+    """Logits [N] of templates against query features [1,C,h,w]."""
+    logits = [networks.scorer(f.float(), c, query.float())
+              for f, c in zip(seen.features.split(ENCODE_CHUNK), seen.cover.split(ENCODE_CHUNK))]
+    return torch.cat(logits).double().cpu().numpy()
+
+
+@torch.no_grad()
+def coarse_gmm(frame: FrameTensors, detection: Detection, shape: Shape, first: TemplateFeatures,
+               count: int, networks: Networks, renderer: Renderer, options: GmmOptions,
+               rng: np.random.Generator) -> list[Hypothesis]:
+    """The `count` best hypotheses of a detection, best first, at least `apart_deg` from each other.
+
+    first: features of the object's templates. The second round is drawn from a mixture of Gaussians
+    in the tangent space of the best rotations, weighted by their scores (METHOD A.4).
+    """
+    camera = box_crop(detection.box, frame.K)
+    query = networks.flow.encode(frame.crop(camera))[1]
+    rotations, logits = first.rotations, score_templates(first, query, networks)
+    if options.samples:
+        drawn = draw_rotations(rotations, logits, first.spacing, options, rng)
+        views = render_views(shape.model.mesh, renderer, drawn, CROP_SIZE)
+        second = template_features(views, networks)
+        rotations = np.concatenate([rotations, second.rotations])
+        logits = np.concatenate([logits, score_templates(second, query, networks)])
+    chosen = spread_best(rotations, logits, count, np.radians(options.apart_deg))
+    poses = place(frame, detection, shape, rotations[chosen], camera, renderer)
+    scores = 1 / (1 + np.exp(-logits[chosen]))
+    return [Hypothesis(T, float(score)) for T, score in zip(poses, scores)]
+
+
+def draw_rotations(rotations: np.ndarray, logits: np.ndarray, spacing: float, options: GmmOptions,
+                   rng: np.random.Generator) -> np.ndarray:
+    """Rotations [samples,3,3] of the second round."""
+    best = np.argsort(-logits)[:options.components]
+    weight = np.exp((logits[best] - logits[best].max()) / options.temperature)
+    component = rng.choice(best, options.samples, p=weight / weight.sum())
+    return perturb_rotations(rotations[component], SIGMA_OF_SPACING * spacing, rng)
+
+
+def spread_best(rotations: np.ndarray, logits: np.ndarray, count: int, apart: float) -> list[int]:
+    """Indices of the best rotations, none nearer than `apart` radians to a better one."""
+    kept: list[int] = []
+    for i in np.argsort(-logits, kind="stable"):
+        if not kept or angles_between(rotations[i:i + 1], rotations[kept]).min() >= apart:
+            kept.append(int(i))
+        if len(kept) == count:
+            break
+    return kept
+
+
+def place(frame: FrameTensors, detection: Detection, shape: Shape, R_crop_obj: np.ndarray,
+          camera: CropCamera, renderer: Renderer) -> np.ndarray:
+    """T_cam_obj [n,4,4] of rotations in the detection's crop: by the box, then by depth if there is any."""
+    n = len(R_crop_obj)
+    K = camera.K[0]
+    left, top, right, bottom = detection.box.tolist()
+    shrink = K[0, 0] * camera_scale(camera)
+    half = torch.stack([(right - left) / 2 / frame.K[0, 0] * shrink, (bottom - top) / 2 / frame.K[1, 1] * shrink])
+    middle = K[:2, 2]
+    R = torch.from_numpy(R_crop_obj).float().to(frame.K.device)
+    t = translation_from_box(shape.points, R, torch.cat([middle - half, middle + half]), K)
+    T = camera.to_camera(make_transform(R, t))
+    if frame.depth is not None:
+        views = Views.render(shape, T, renderer, CROP_SIZE)
+        shifted = shift_to_depth(views.rendering.depth, views.rendering.mask, frame.depth_crop(views.camera),
+                                 views.camera.K, views.T_crop_obj, shape.diameter)
+        T = views.camera.to_camera(shifted)
+    return T.double().cpu().numpy()[:n]
+
+
+def camera_scale(camera: CropCamera) -> torch.Tensor:
+    """How much smaller a box looks along the crop's axis than along the camera's (see `box_crop`)."""
+    return camera.R_crop_cam[0, 2, 2].square()

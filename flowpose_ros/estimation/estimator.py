@@ -1,0 +1,151 @@
+"""The way as a whole: a frame and its detections in, poses out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from flowpose_ros.cache import cache_folder
+from flowpose_ros.errors import DetectionError, FlowposeError, OptionError
+from flowpose_ros.estimation.coarse_gmm import GmmOptions, TemplateFeatures, coarse_gmm, template_features
+from flowpose_ros.estimation.depth import DepthOptions
+from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
+from flowpose_ros.estimation.refine_genflow import GenFlowOptions, judge, refine_genflow
+from flowpose_ros.estimation.select import select
+from flowpose_ros.estimation.views import FrameTensors, Shape
+from flowpose_ros.objects.catalogue import Catalogue
+from flowpose_ros.options import check_options, option
+from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEstimate
+from flowpose_ros.rendering.raycast import RaycastRenderer
+from flowpose_ros.rendering.templates import load_templates
+
+MIN_BOX = 8.0
+"""Boxes with a shorter side, in pixels, show too little of an object."""
+
+
+@dataclass(frozen=True)
+class EstimatorOptions:
+    """What a user chooses; the stages' own options are nested."""
+
+    coarse: str = option("gmm", "coarse stage", choices=("gmm",), runtime=False)
+    refiner: str = option("genflow", "refinement", choices=("genflow",), runtime=False)
+    depth: str = option("auto", "use depth: if there is any, always, or never", choices=("auto", "on", "off"))
+    hypotheses: int = option(5, "hypotheses that are refined for each detection", low=1, high=64)
+    score_threshold: float = option(0.0, "poses with a lower score are dropped", low=0.0, high=1.0)
+    seed: int = option(0, "of everything random; equal seeds give equal poses", low=0)
+    device: str = option("auto", "where the networks run", choices=("auto", "cpu", "cuda"), runtime=False)
+    weights: str = option("", "folder of weights; the shipped ones if empty", runtime=False)
+    gmm: GmmOptions = field(default_factory=GmmOptions)
+    genflow: GenFlowOptions = field(default_factory=GenFlowOptions)
+    fit: DepthOptions = field(default_factory=DepthOptions)
+
+
+class Estimator:
+    """Poses of catalogue objects; `options` may be replaced between frames."""
+
+    def __init__(self, catalogue: Catalogue, options: EstimatorOptions = EstimatorOptions()) -> None:
+        """Load the networks. Raises OptionError or WeightsError."""
+        for part in (options, options.gmm, options.genflow, options.fit):
+            check_options(part)
+        if options.device == "cuda" and not torch.cuda.is_available():
+            raise OptionError("device: expected a CUDA device, found none; use cpu or auto")
+        self.catalogue, self.options = catalogue, options
+        self._networks = load_networks(options.weights, options.device)
+        self._renderer = RaycastRenderer()
+        self._prepared: dict[str, tuple[Shape, TemplateFeatures]] = {}
+
+    def warm_up(self, progress: Callable[[str, float], None] | None = None) -> None:
+        """Prepare every object's templates and features; progress gets the object and the share done."""
+        labels = self.catalogue.labels
+        for i, label in enumerate(labels):
+            def report(share: float, i: int = i, label: str = label) -> None:
+                if progress is not None:
+                    progress(label, (i + share) / len(labels))
+
+            report(0.0)
+            self._prepare(label, report)
+            report(1.0)
+
+    def _prepare(self, label: str, progress: Callable[[float], None] | None = None
+                 ) -> tuple[Shape, TemplateFeatures]:
+        model = self.catalogue[label]
+        if model.label not in self._prepared:
+            templates = load_templates(model.mesh, self._renderer, self.options.gmm.templates, CROP_SIZE,
+                                       cache_folder(), progress)
+            self._prepared[model.label] = (Shape.of(model, self._networks.device),
+                                           template_features(templates, self._networks))
+        return self._prepared[model.label]
+
+    def estimate(self, frame: Frame, detections: Sequence[Detection]) -> FrameResult:
+        """A pose for each detection; one that gets none is in `dropped`, with the reason."""
+        options = self.options
+        tensors = FrameTensors.of(frame, options.depth != "off", self._networks.device)
+        estimates: list[PoseEstimate] = []
+        dropped: list[Dropped] = []
+        timings: dict[str, float] = {}
+        if options.depth == "on" and frame.depth is None:
+            return FrameResult((), tuple(Dropped(d, "no_depth", "depth: expected with every frame, got none")
+                                         for d in detections))
+        for index, detection in enumerate(detections):
+            try:
+                estimate = self._estimate_one(tensors, frame, detection, index, timings)
+            except FlowposeError as error:
+                dropped.append(Dropped(detection, "unusable_detection", str(error)))
+                continue
+            if estimate.score < options.score_threshold:
+                dropped.append(Dropped(detection, "low_score", f"{detection.label}: score {estimate.score:.2f}, "
+                                                               f"threshold {options.score_threshold:.2f}"))
+            else:
+                estimates.append(estimate)
+        return FrameResult(tuple(estimates), tuple(dropped), timings)
+
+    def _estimate_one(self, tensors: FrameTensors, frame: Frame, detection: Detection, index: int,
+                      timings: dict[str, float]) -> PoseEstimate:
+        check_detection(detection, frame)
+        options, networks, renderer = self.options, self._networks, self._renderer
+        clock = Clock(timings)
+        shape, first = self._prepare(detection.label)
+        clock.lap("prepare")
+        rng = np.random.default_rng([options.seed, index])
+        generator = torch.Generator().manual_seed(options.seed)
+        hypotheses = coarse_gmm(tensors, detection, shape, first, options.hypotheses, networks, renderer,
+                                options.gmm, rng)
+        start = torch.from_numpy(np.stack([h.T_cam_obj for h in hypotheses])).float().to(networks.device)
+        clock.lap("coarse")
+        moved = refine_genflow(tensors, shape, start, networks, renderer, options.genflow, options.fit, generator)
+        clock.lap("refine")
+        judged = [judge(tensors, shape, T, networks, renderer, options.genflow, options.fit) for T in (start, moved)]
+        best = select(*judged)[0]
+        clock.lap("select")
+        instance = detection.instance if detection.instance is not None else index
+        return PoseEstimate(shape.model.label, instance, best.T_cam_obj, best.score, best.covariance,
+                            best.inlier_ratio, detection)
+
+
+class Clock:
+    """Adds the time between laps to a table of stages."""
+
+    def __init__(self, timings: dict[str, float]) -> None:
+        self._timings, self._last = timings, time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Book the time since the last lap to a stage, in seconds."""
+        now = time.perf_counter()
+        self._timings[stage] = self._timings.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def check_detection(detection: Detection, frame: Frame) -> None:
+    """Raise DetectionError unless a detection's box is finite, large enough and in the image."""
+    box = np.asarray(detection.box, dtype=np.float64)
+    height, width = frame.image.shape[:2]
+    if box.shape != (4,) or not np.isfinite(box).all():
+        raise DetectionError(f"{detection.label}: box: expected 4 finite numbers, got {box.tolist()}")
+    if box[2] - box[0] < MIN_BOX or box[3] - box[1] < MIN_BOX:
+        raise DetectionError(f"{detection.label}: box: expected at least {MIN_BOX:.0f} pixels a side, got {box.tolist()}")
+    if box[2] < 0 or box[3] < 0 or box[0] > width or box[1] > height:
+        raise DetectionError(f"{detection.label}: box: expected inside the {width} x {height} image, got {box.tolist()}")

@@ -1,0 +1,40 @@
+"""The networks of an estimator, loaded once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
+from flowpose_ros.networks.scorer import Scorer, ScorerConfig
+from flowpose_ros.networks.weights import load_config, load_weights, shipped_folder
+
+CROP_SIZE = 128
+"""Side in pixels of the crops that the shipped weights were trained on."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """flow: the refiner and its features; scorer: compares templates with the query."""
+
+    flow: GenFlow
+    scorer: Scorer
+    device: torch.device
+
+
+def load_networks(folder: str, device: str) -> Networks:
+    """Networks from a folder of weights ("" for the shipped ones) on "cpu", "cuda" or "auto".
+
+    Raises WeightsError when a file is missing, broken or of another kind.
+    """
+    root = Path(folder) if folder else shipped_folder()
+    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    flow_path, scorer_path = root / "genflow_t.safetensors", root / "scorer.safetensors"
+    flow = GenFlow(load_config(flow_path, "genflow", GenFlowConfig))
+    load_weights(flow_path, flow)
+    scorer = Scorer(load_config(scorer_path, "scorer", ScorerConfig))
+    load_weights(scorer_path, scorer)
+    flow.to(chosen, memory_format=torch.channels_last)
+    return Networks(flow, scorer.to(chosen), chosen)
