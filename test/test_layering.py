@@ -8,10 +8,11 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "flowpose_ros"
 
-CORE = {"errors", "options", "records", "geometry", "objects", "networks", "rendering"}
+CORE = {"errors", "cache", "options", "records", "geometry", "objects", "networks", "rendering"}
 MAY_IMPORT = {
     "__init__": set(),
     "errors": set(),
+    "cache": set(),
     "options": {"errors"},
     "records": {"errors", "geometry"},
     "geometry": {"errors", "options"},

@@ -93,9 +93,10 @@ class _Level:
 class GenFlow(nn.Module):
     """The recurrent refiner network (GenFlow 3.2-3.3), with a mixture of Laplace as flow error."""
 
-    def __init__(self, config: GenFlowConfig = GenFlowConfig()) -> None:
+    def __init__(self, config: GenFlowConfig = GenFlowConfig(), *, bfloat16: bool = True) -> None:
         super().__init__()
         self.config = c = config
+        self.bfloat16 = bfloat16
         self.features = Encoder(channels=3, widths=c.widths, fine=c.fine, coarse=c.coarse, norm="instance")
         self.context = Encoder(channels=10, widths=c.context_widths, fine=2 * c.hidden_fine,
                                coarse=2 * c.hidden_coarse, norm="group")
@@ -107,7 +108,12 @@ class GenFlow(nn.Module):
 
     def encode(self, rgb: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (1/4, 1/8) of crops or renders [B,3,S,S] in [0,1]."""
-        return self.features((rgb - 0.5) * 4)
+        with self._convolutions(rgb):
+            return self.features((rgb - 0.5) * 4)
+
+    def _convolutions(self, tensor: torch.Tensor) -> torch.autocast:
+        """Half precision for convolutions alone: correlation and the pose need fp32."""
+        return torch.autocast(tensor.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def forward(self, query: tuple[torch.Tensor, torch.Tensor], view: RenderView,
                 probability_radius: float = 2.0) -> list[Update]:
@@ -119,7 +125,8 @@ class GenFlow(nn.Module):
         geometry = torch.cat([(view.rgb - 0.5) * 4, view.normal,
                               (view.xyz - view.center[:, :, None, None]) / view.radius[:, None, None, None],
                               view.mask[:, None].to(view.rgb)], 1)
-        context_4, context_8 = self.context(geometry * view.mask[:, None])
+        with self._convolutions(geometry):
+            context_4, context_8 = self.context(geometry * view.mask[:, None])
         c = self.config
         R, t = from_transform(view.T_crop_obj, view.center, view.radius)
         updates: list[Update] = []
@@ -133,8 +140,8 @@ class GenFlow(nn.Module):
                 free = pose_flow if free is None else free
                 cells = pixel_grid(*level.cell_mask.shape[-2:], device=hidden.device).permute(2, 0, 1)
                 correlations = level.pyramid.lookup(cells + pose_flow / stride)
-                hidden, free, field = block(hidden, level.context, correlations.to(hidden.dtype), pose_flow,
-                                            free.detach())
+                with self._convolutions(hidden):
+                    hidden, free, field = block(hidden, level.context, correlations, pose_flow, free.detach())
                 update = self._fit(view, field, stride // UPSAMPLING, R, t, probability_radius)
                 updates.append(update)
                 R, t = from_transform(update.T_crop_obj.detach(), view.center, view.radius)
