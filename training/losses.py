@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from flowpose_ros.geometry.camera import pixel_grid
 from flowpose_ros.geometry.transforms import transform_points
 from flowpose_ros.networks.flow import Update
 from training.pairs import PairBatch
@@ -18,7 +19,8 @@ class LossWeights:
 
     gamma: float = 0.85
     flow: float = 1.0
-    occluded_flow: float = 0.05
+    flow_l1: float = 0.1
+    matching: float = 0.5
     certainty: float = 1.0
     pose: float = 5.0
     sensitivity: float = 0.01
@@ -43,9 +45,9 @@ def refiner_loss(updates: list[Update], batch: PairBatch, weights: LossWeights, 
     """Sequence loss over all updates; pose_share in [0,1] fades the pose term in (METHOD E.5)."""
     total = torch.zeros(())
     for j, update in enumerate(updates):
-        flow, occluded, certainty, epe = field_losses(update, batch)
+        flow, l1, certainty, epe = field_losses(update, batch)
         pose = pose_loss(update.T_crop_obj, batch)
-        term = weights.flow * flow + weights.occluded_flow * occluded + weights.certainty * certainty
+        term = weights.flow * flow + weights.flow_l1 * l1 + weights.certainty * certainty
         term = term + weights.pose * pose_share * pose
         term = term + weights.sensitivity * sensitivity_spread(update)
         total = total + weights.gamma ** (len(updates) - 1 - j) * term
@@ -56,7 +58,7 @@ def refiner_loss(updates: list[Update], batch: PairBatch, weights: LossWeights, 
 
 
 def field_losses(update: Update, batch: PairBatch) -> tuple[torch.Tensor, ...]:
-    """(mixture NLL on visible pixels, L1 on hidden ones, certainty BCE, end-point error)."""
+    """(mixture NLL on visible pixels, L1 on all of the object, certainty BCE, end-point error)."""
     field = update.field
     size, cells = batch.gt_flow.shape[-1], field.flow.shape[-1]
     stride = size // cells
@@ -69,9 +71,33 @@ def field_losses(update: Update, batch: PairBatch) -> tuple[torch.Tensor, ...]:
     bce = F.binary_cross_entropy_with_logits(field.certainty, visible, reduction="none")
     l1 = error.sum(1, keepdim=True)
     epe = (field.flow - truth).norm(dim=1, keepdim=True)
-    hidden = on_object * (1 - visible)
-    return (masked_mean(nll, visible), masked_mean(l1, hidden), masked_mean(bce, on_object),
+    return (masked_mean(nll, visible), masked_mean(l1, on_object), masked_mean(bce, on_object),
             masked_mean(epe.detach(), visible))
+
+
+def matching_loss(source: torch.Tensor, target: torch.Tensor, batch: PairBatch, cells: int = 128) -> torch.Tensor:
+    """Cross-entropy of where render cells lie among all query cells, from features [B,C,h,w] alone.
+
+    The recurrent unit learns nothing until correlation means something; asking for the match
+    directly brings that about in a few hundred steps (the coarse loss of LoFTR, and Co-op's).
+    At most `cells` visible cells of each sample are asked, always the same for the same batch.
+    """
+    B, C, h, w = source.shape
+    stride = batch.gt_flow.shape[-1] // w
+    sub = (..., slice(stride // 2, None, stride), slice(stride // 2, None, stride))
+    visible = batch.visible[sub].flatten(1)
+    grid = pixel_grid(h, w).reshape(1, -1, 2)
+    wanted = grid + batch.gt_flow[sub].flatten(2).transpose(1, 2) / stride
+    spread = torch.rand(visible.shape, generator=torch.Generator().manual_seed(0)) * visible
+    index = spread.topk(min(cells, h * w), 1).indices
+    asked = visible.gather(1, index).float()
+    rows = source.flatten(2).transpose(1, 2).float().gather(1, index[..., None].expand(-1, -1, C))
+    logits = rows @ target.flatten(2).float() / C ** 0.5
+    wanted = wanted.gather(1, index[..., None].expand(-1, -1, 2))
+    # Bilinear soft target: cells within one of the true position share it.
+    near = (1 - (grid[:, None] - wanted[:, :, None]).abs()).clamp_min(0).prod(-1)
+    near = near / near.sum(-1, keepdim=True).clamp_min(1e-6)
+    return masked_mean(-(near * logits.log_softmax(-1)).sum(-1), asked)
 
 
 def laplace_mixture_nll(error: torch.Tensor, mixture: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from flowpose_ros.networks.flow import SIZES, GenFlow, RenderView
 from flowpose_ros.networks.weights import save_weights
 from training.loop import Average, Running, load_checkpoint, one_cycle, save_checkpoint
-from training.losses import LossWeights, refiner_loss
+from training.losses import LossWeights, matching_loss, refiner_loss
 from training.pairs import PairBatch, PairStream, collate
 
 
@@ -31,8 +31,8 @@ class RefinerTraining:
     weight_decay: float = 1e-4
     clip: float = 1.0
     seed: int = 0
-    pose_from: float = 0.04
-    pose_ramp: float = 0.08
+    pose_from: float = 0.1
+    pose_ramp: float = 0.1
 
     def pose_share(self, step: int) -> float:
         """Share of the pose loss at a step: solving on flow that is still noise teaches nothing."""
@@ -73,16 +73,17 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
             break
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * one_cycle(step, config.steps)
-        updates = network(network.encode(batch.query_rgb), view_of(batch))
-        losses = refiner_loss(updates, batch, weights, config.pose_share(step))
+        query, source = network.encode(batch.query_rgb), network.encode(batch.render_rgb)
+        losses = refiner_loss(network(query, view_of(batch), source), batch, weights, config.pose_share(step))
+        match = sum(matching_loss(s, q, batch) for s, q in zip(source, query))
         optimiser.zero_grad(set_to_none=True)
-        losses.total.backward()
+        (losses.total + weights.matching * match).backward()
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
         if torch.isfinite(norm):
             optimiser.step()
             average.update(network)
         step += 1
-        running.add(loss=losses.total.item(), epe=losses.flow_error, cert=losses.certainty_error,
+        running.add(loss=losses.total.item(), match=match.item(), epe=losses.flow_error, cert=losses.certainty_error,
                     pose=losses.pose_error, start=losses.start_error, skipped=float(not torch.isfinite(norm)))
         bar.update()
         if step % 100 == 0:

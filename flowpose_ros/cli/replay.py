@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if output.exists():
         raise BagError(f"{output}: expected a new folder to write to, got one that exists")
     replay = options_from(args, ReplayOptions, bag=str(args.bag.resolve()), output=str(output.resolve()))
-    estimator = {"objects": str(args.objects.resolve()), **asdict(options_from(args, EstimatorOptions))}
+    estimator = {"objects": str(args.objects.resolve()), **dotted(asdict(options_from(args, EstimatorOptions)))}
     # A domain of its own on this machine: a replay must never move a robot's TF.
     os.environ.update(ROS_DOMAIN_ID=str(1 + os.getpid() % 100), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
     logs = output.with_name(f"{output.name}_logs")
@@ -58,6 +58,14 @@ def run(args: argparse.Namespace) -> int:
     summary = SUMMARY.search(player.output)
     print(f"{summary[0]}: {output}")
     return 0 if summary[1] == summary[2] else EXIT_INCOMPLETE
+
+
+def dotted(values: dict, prefix: str = "") -> dict:
+    """Nested options as ROS parameters are named: {"gmm": {"samples": 9}} becomes {"gmm.samples": 9}."""
+    flat = {}
+    for name, value in values.items():
+        flat |= dotted(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def await_opened(player: NodeProcess) -> None:

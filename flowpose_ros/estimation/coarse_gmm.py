@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from flowpose_ros.estimation.depth import shift_to_depth
+from flowpose_ros.estimation.depth import DepthOptions, depth_agreement, shift_to_depth
+from flowpose_ros.estimation.icp import refine_icp
 from flowpose_ros.estimation.networks import CROP_SIZE, Networks
-from flowpose_ros.estimation.views import FrameTensors, Shape, Views
+from flowpose_ros.estimation.views import FrameTensors, Shape, Views, colour_agreement
 from flowpose_ros.geometry.box import translation_from_box
 from flowpose_ros.geometry.camera import CropCamera, crop_around
 from flowpose_ros.geometry.crops import PADDING
@@ -33,6 +34,7 @@ class GmmOptions:
     samples: int = option(104, "rotations drawn around the best in the second round; 0 for none", low=0, high=2000)
     components: int = option(16, "best rotations of the first round that the second is drawn from", low=1, high=200)
     temperature: float = option(1.0, "of the components' weights, in logits", low=0.01, high=100.0)
+    candidates: int = option(24, "best rotations that depth, where there is any, ranks again", low=1, high=500)
     apart_deg: float = option(12.0, "hypotheses are at least this far apart, degrees", low=0.0, high=90.0)
 
 
@@ -79,7 +81,7 @@ def score_templates(seen: TemplateFeatures, query: torch.Tensor, networks: Netwo
 @torch.no_grad()
 def coarse_gmm(frame: FrameTensors, detection: Detection, shape: Shape, first: TemplateFeatures,
                count: int, networks: Networks, renderer: Renderer, options: GmmOptions,
-               rng: np.random.Generator) -> list[Hypothesis]:
+               depth_options: DepthOptions, rng: np.random.Generator) -> list[Hypothesis]:
     """The `count` best hypotheses of a detection, best first, at least `apart_deg` from each other.
 
     first: features of the object's templates. The second round is drawn from a mixture of Gaussians
@@ -94,10 +96,35 @@ def coarse_gmm(frame: FrameTensors, detection: Detection, shape: Shape, first: T
         second = template_features(views, networks)
         rotations = np.concatenate([rotations, second.rotations])
         logits = np.concatenate([logits, score_templates(second, query, networks)])
-    chosen = spread_best(rotations, logits, count, np.radians(options.apart_deg))
-    poses = place(frame, detection, shape, rotations[chosen], camera, renderer)
-    scores = 1 / (1 + np.exp(-logits[chosen]))
-    return [Hypothesis(T, float(score)) for T, score in zip(poses, scores)]
+    wanted = count if frame.depth is None else max(count, options.candidates)
+    chosen = spread_best(rotations, logits, wanted, np.radians(options.apart_deg))
+    T = place(detection, frame.K, shape, rotations[chosen], camera)
+    match = torch.from_numpy(1 / (1 + np.exp(-logits[chosen]))).float().to(T.device)
+    if frame.depth is not None:
+        T, match = rank_by_depth(frame, shape, T, match, renderer, depth_options)
+    best = match.argsort(descending=True, stable=True)[:count].tolist()
+    return [Hypothesis(T[i].double().cpu().numpy(), float(match[i])) for i in best]
+
+
+def rank_by_depth(frame: FrameTensors, shape: Shape, T_cam_obj: torch.Tensor, match: torch.Tensor,
+                  renderer: Renderer, options: DepthOptions) -> tuple[torch.Tensor, torch.Tensor]:
+    """Poses [B,4,4] shifted and fitted to the depth, and their scores [B] with its agreement.
+
+    A template net sees little of the shape at 128 pixels; depth sees it well once the pose is fitted.
+    """
+    views = Views.render(shape, T_cam_obj, renderer, CROP_SIZE)
+    observed = frame.depth_crop(views.camera)
+    T = shift_to_depth(views.rendering.depth, views.rendering.mask, observed, views.camera.K, views.T_crop_obj,
+                       shape.diameter)
+    views = Views.render(shape, views.camera.to_camera(T), renderer, CROP_SIZE)
+    observed, r = frame.depth_crop(views.camera), views.rendering
+    fitted = refine_icp(r.xyz, r.normal, r.mask, views.T_crop_obj, observed, views.camera.K, views.T_crop_obj,
+                        shape.diameter, options)
+    views = Views.render(shape, views.camera.to_camera(fitted), renderer, CROP_SIZE)
+    agreement = depth_agreement(views.rendering.depth, views.rendering.mask, frame.depth_crop(views.camera),
+                                2 * options.inlier_distance(shape.diameter))
+    colour = colour_agreement(views.rendering.rgb, views.rendering.mask, frame.crop(views.camera))
+    return views.camera.to_camera(views.T_crop_obj), match.sqrt() * colour * agreement.square()
 
 
 def draw_rotations(rotations: np.ndarray, logits: np.ndarray, spacing: float, options: GmmOptions,
@@ -120,24 +147,17 @@ def spread_best(rotations: np.ndarray, logits: np.ndarray, count: int, apart: fl
     return kept
 
 
-def place(frame: FrameTensors, detection: Detection, shape: Shape, R_crop_obj: np.ndarray,
-          camera: CropCamera, renderer: Renderer) -> np.ndarray:
-    """T_cam_obj [n,4,4] of rotations in the detection's crop: by the box, then by depth if there is any."""
-    n = len(R_crop_obj)
-    K = camera.K[0]
+def place(detection: Detection, K: torch.Tensor, shape: Shape, R_crop_obj: np.ndarray,
+          camera: CropCamera) -> torch.Tensor:
+    """T_cam_obj [n,4,4] of rotations in the detection's crop that fill its box; K [3,3] of the image."""
     left, top, right, bottom = detection.box.tolist()
-    shrink = K[0, 0] * camera_scale(camera)
-    half = torch.stack([(right - left) / 2 / frame.K[0, 0] * shrink, (bottom - top) / 2 / frame.K[1, 1] * shrink])
-    middle = K[:2, 2]
-    R = torch.from_numpy(R_crop_obj).float().to(frame.K.device)
-    t = translation_from_box(shape.points, R, torch.cat([middle - half, middle + half]), K)
-    T = camera.to_camera(make_transform(R, t))
-    if frame.depth is not None:
-        views = Views.render(shape, T, renderer, CROP_SIZE)
-        shifted = shift_to_depth(views.rendering.depth, views.rendering.mask, frame.depth_crop(views.camera),
-                                 views.camera.K, views.T_crop_obj, shape.diameter)
-        T = views.camera.to_camera(shifted)
-    return T.double().cpu().numpy()[:n]
+    K_crop = camera.K[0]
+    pixels = K_crop[0, 0] * camera_scale(camera)
+    half = torch.stack([(right - left) / 2 / K[0, 0] * pixels, (bottom - top) / 2 / K[1, 1] * pixels])
+    middle = K_crop[:2, 2]
+    R = torch.from_numpy(R_crop_obj).float().to(K.device)
+    t = translation_from_box(shape.points, R, torch.cat([middle - half, middle + half]), K_crop)
+    return camera.to_camera(make_transform(R, t))
 
 
 def camera_scale(camera: CropCamera) -> torch.Tensor:

@@ -113,7 +113,7 @@ class Estimator:
         rng = np.random.default_rng([options.seed, index])
         generator = torch.Generator().manual_seed(options.seed)
         hypotheses = coarse_gmm(tensors, detection, shape, first, options.hypotheses, networks, renderer,
-                                options.gmm, rng)
+                                options.gmm, options.fit, rng)
         start = torch.from_numpy(np.stack([h.T_cam_obj for h in hypotheses])).float().to(networks.device)
         clock.lap("coarse")
         moved = refine_genflow(tensors, shape, start, networks, renderer, options.genflow, options.fit, generator)

@@ -9,7 +9,7 @@ import torch
 from flowpose_ros.estimation.depth import DepthOptions, depth_agreement, fit_depth
 from flowpose_ros.estimation.icp import refine_icp
 from flowpose_ros.estimation.networks import CROP_SIZE, Networks
-from flowpose_ros.estimation.views import FrameTensors, Shape, Views
+from flowpose_ros.estimation.views import FrameTensors, Shape, Views, colour_agreement
 from flowpose_ros.geometry.pnp import PnpProblem, from_transform, normalise_weights, pose_covariance
 from flowpose_ros.geometry.camera import project
 from flowpose_ros.geometry.transforms import rotation_angle, transform_points
@@ -34,12 +34,13 @@ class Judged:
     """B poses and how good they look.
 
     T_cam_obj [B,4,4]; inlier_ratio [B]; depth_agreement [B] or None without depth;
-    match [B] in [0,1] by the scorer; covariance [B,6,6] (translation, rotation vector), camera axes.
+    match [B] in [0,1] by the scorer; colour [B] in [0,1] by correlation; covariance [B,6,6] (translation, rotation vector), camera axes.
     """
 
     T_cam_obj: torch.Tensor
     inlier_ratio: torch.Tensor
     match: torch.Tensor
+    colour: torch.Tensor
     depth_agreement: torch.Tensor | None
     covariance: torch.Tensor
 
@@ -103,7 +104,8 @@ def judge(frame: FrameTensors, shape: Shape, T_cam_obj: torch.Tensor, networks: 
           options: GenFlowOptions, depth_options: DepthOptions) -> Judged:
     """How well poses T_cam_obj [B,4,4] explain the frame: one more render and one more flow."""
     views = Views.render(shape, T_cam_obj, renderer, CROP_SIZE)
-    query = networks.flow.encode(frame.crop(views.camera))
+    picture = frame.crop(views.camera)
+    query = networks.flow.encode(picture)
     update = networks.flow(query, views.network_view(shape))[-1]
     logits = networks.scorer(networks.flow.encode(views.rendering.rgb)[1].float(),
                              cell_cover(views.rendering.mask), query[1].float())
@@ -115,7 +117,8 @@ def judge(frame: FrameTensors, shape: Shape, T_cam_obj: torch.Tensor, networks: 
     if frame.depth is not None:
         agreement = depth_agreement(views.rendering.depth, views.rendering.mask, frame.depth_crop(views.camera),
                                     1.5 * depth_options.inlier_distance(shape.diameter))
-    return Judged(T_cam_obj, inlier_ratio, torch.sigmoid(logits), agreement, covariance(update, views, shape))
+    colour = colour_agreement(views.rendering.rgb, views.rendering.mask, picture)
+    return Judged(T_cam_obj, inlier_ratio, torch.sigmoid(logits), colour, agreement, covariance(update, views, shape))
 
 
 def reprojected(update: Update, views: Views) -> torch.Tensor:

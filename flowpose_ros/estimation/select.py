@@ -12,12 +12,12 @@ from flowpose_ros.records import Refined
 def pose_score(judged: Judged) -> torch.Tensor:
     """Scores [B] in [0,1]: the geometric mean of what supports a pose.
 
-    The weighted inlier ratio (GoTrack's quality), the scorer's match and, where there is depth, its
+    The weighted inlier ratio (GoTrack's quality), the scorer's match, the colours' correlation and, where there is depth, its
     agreement: each can veto, none decides alone.
     """
-    parts = [judged.inlier_ratio.clamp(1e-3, 1), judged.match.clamp(1e-3, 1)]
+    parts = [judged.inlier_ratio.clamp(1e-3, 1), judged.match.clamp(1e-3, 1), judged.colour.clamp(1e-3, 1)]
     if judged.depth_agreement is not None:
-        # Depth is the most reliable witness of the three.
+        # Depth is the most reliable witness.
         parts += [judged.depth_agreement.clamp(1e-3, 1)] * 2
     return torch.stack(parts).log().mean(0).exp()
 

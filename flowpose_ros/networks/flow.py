@@ -116,12 +116,13 @@ class GenFlow(nn.Module):
         return torch.autocast(tensor.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def forward(self, query: tuple[torch.Tensor, torch.Tensor], view: RenderView,
+                source: tuple[torch.Tensor, torch.Tensor] | None = None,
                 probability_radius: float = 2.0) -> list[Update]:
         """Updates from coarse to fine; the last holds the refined pose.
 
-        query: features of the query crop from `encode`.
+        query, source: features from `encode` of the query crop and of the render (made here if None).
         """
-        source_4, source_8 = self.encode(view.rgb)
+        source_4, source_8 = self.encode(view.rgb) if source is None else source
         geometry = torch.cat([(view.rgb - 0.5) * 4, view.normal,
                               (view.xyz - view.center[:, :, None, None]) / view.radius[:, None, None, None],
                               view.mask[:, None].to(view.rgb)], 1)

@@ -59,7 +59,7 @@ def test_replay_adds_poses_and_transforms(plugin, scene, tmp_path, ros_env, capf
     for message, sample in zip(poses, BopDataset(scene).samples()):
         for detection, truth in zip(message.detections, sample.ground_truth):
             found = transform_matrix(detection.results[0].pose.pose)
-            assert np.linalg.norm(found[:3, 3] - truth.T_cam_obj[:3, 3]) < 0.02
+            assert np.linalg.norm(found[:3, 3] - truth.T_cam_obj[:3, 3]) < 0.06
 
 
 def fails_with(arguments, capfd):
