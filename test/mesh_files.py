@@ -62,11 +62,13 @@ def write_ply(path, binary, textured=False, image="box.png", vertices=None, face
 
 
 def write_obj(path, textured, image="box.png"):
-    """OBJ with one material per side, or with one texture for all."""
-    vertices, faces = quads()
+    """OBJ with one material per side, or with one texture for all; sides share vertices, not texture coordinates."""
+    quad_vertices, faces = quads()
+    vertices, shared = np.unique(quad_vertices, axis=0, return_inverse=True)
     lines = ["mtllib box.mtl", *(f"v {x} {y} {z}" for x, y, z in vertices), *(f"vt {u} {v}" for u, v in uv_of_sides())]
-    for i, (a, b, c) in enumerate(faces + 1):
-        lines += [f"usemtl {'all' if textured else f'side{i // 2}'}", f"f {a}/{a} {b}/{b} {c}/{c}"]
+    for i, face in enumerate(faces):
+        corners = " ".join(f"{shared.reshape(-1)[corner] + 1}/{corner + 1}" for corner in face)
+        lines += [f"usemtl {'all' if textured else f'side{i // 2}'}", f"f {corners}"]
     path.write_text("\n".join(lines) + "\n")
     materials = [("all", f"Kd 0.2 0.2 0.2\nmap_Kd {image}")] if textured else [
         (f"side{i}", "Kd " + " ".join(str(v / 255) for v in color)) for i, color in enumerate(COLORS)]

@@ -77,13 +77,15 @@ def read_parts(path: Path, limits: MeshLimits, root: Path) -> list[tuple[trimesh
     data = _read(path, limits)
     # Without a texture, texture coordinates must not split the vertices that colours belong to.
     split = {"fix_texture": b"TextureFile" in data[:PLY_HEADER_BYTES]} if suffix == ".ply" else {}
+    failure, trimesh.util.log.disabled = None, True  # it logs a traceback where we raise one sentence
     try:
-        # process=False: vertices stay as they are, in their order, neither merged nor moved.
+        # process=False: vertices are neither merged nor moved.
         scene = trimesh.load_scene(trimesh.util.wrap_as_stream(data), file_type=suffix[1:], resolver=neighbours,
-                                   process=False, maintain_order=True, **split)
-        failure = None
+                                   process=False, **split)
     except Exception as error:  # whatever a parser meets in a broken file
-        scene, failure = trimesh.Scene(), error
+        failure = error
+    finally:
+        trimesh.util.log.disabled = False
     neighbours.check()
     if failure is not None:
         raise MeshError(f"{path}: cannot be read as {suffix[1:].upper()}: {failure!r}") from failure

@@ -44,10 +44,13 @@ class Mesh:
         from scipy.spatial import ConvexHull
         from scipy.spatial.distance import pdist
 
-        hull = self.vertices[ConvexHull(self.vertices, qhull_options="QJ").vertices]
-        if len(hull) > 3000:
-            hull = hull[np.random.default_rng(0).choice(len(hull), 3000, replace=False)]
-        return float(pdist(hull).max())
+        points = self.vertices
+        if len(points) > 100:
+            # Joggled (QJ), so that flat meshes have a hull as well.
+            points = points[ConvexHull(points, qhull_options="QJ").vertices]
+        if len(points) > 3000:
+            points = points[np.random.default_rng(0).choice(len(points), 3000, replace=False)]
+        return float(pdist(points).max())
 
     @cached_property
     def corner_normals(self) -> np.ndarray:
