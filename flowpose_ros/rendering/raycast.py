@@ -59,4 +59,4 @@ def pixel_rays(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     rays = np.ones((len(K), height, width, 3), np.float32)
     rays[..., 0] = ((np.arange(width) - K[:, 0, 2, None]) / K[:, 0, 0, None])[:, None, :]
     rays[..., 1] = ((np.arange(height) - K[:, 1, 2, None]) / K[:, 1, 1, None])[:, :, None]
-    return rays.reshape(len(K), -1, 3)
+    return rays.reshape(len(K), height * width, 3)

@@ -55,11 +55,8 @@ def shade(mesh: Mesh, hits: Hits, T_cam_obj: np.ndarray, size: tuple[int, int]) 
 
 def surface_at(mesh: Mesh, face: np.ndarray, bary: np.ndarray) -> Surface:
     """Interpolate a mesh at N hits: face [N] indices, bary [N,3] weights of the face's corners."""
-    corners = corner_table(mesh)[face]
-    bary = bary.astype(np.float32, copy=False)
-    values = corners[:, 0] * bary[:, 0:1]
-    values += corners[:, 1] * bary[:, 1:2]
-    values += corners[:, 2] * bary[:, 2:3]
+    corners = corner_table(mesh).take(face, axis=0)
+    values = np.einsum("nk,nkc->nc", bary.astype(np.float32, copy=False), corners)
     albedo, uv = values[:, 0:3], values[:, 9:11]
     for i, texture in enumerate(mesh.textures):
         hit = np.flatnonzero(mesh.face_texture[face] == i)
@@ -87,15 +84,24 @@ def sample_texture(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
     """Bilinear, repeating look-up: texture [h,w,3] uint8 at uv [N,2] (v upward) -> [N,3] in [0,1]."""
     h, w = texture.shape[:2]
     pixels = texture.reshape(-1, 3)
-    x = uv[:, 0] * w - 0.5
-    y = (1 - uv[:, 1]) * h - 0.5
-    x0, y0 = np.floor(x), np.floor(y)
-    fx, fy = (x - x0)[:, None].astype(np.float32), (y - y0)[:, None].astype(np.float32)
-    x0, y0 = x0.astype(np.int64) % w, y0.astype(np.int64) % h
-    x1, upper, lower = (x0 + 1) % w, y0 * w, (y0 + 1) % h * w
-    top = pixels[upper + x0] * (1 - fx) + pixels[upper + x1] * fx
-    bottom = pixels[lower + x0] * (1 - fx) + pixels[lower + x1] * fx
+    x0, x1, fx = neighbours(uv[:, 0], w)
+    y0, y1, fy = neighbours(1 - uv[:, 1], h)
+    y0, y1 = y0 * w, y1 * w
+    top = pixels.take(y0 + x0, axis=0) * (1 - fx) + pixels.take(y0 + x1, axis=0) * fx
+    bottom = pixels.take(y1 + x0, axis=0) * (1 - fx) + pixels.take(y1 + x1, axis=0) * fx
     return (top * (1 - fy) + bottom * fy) / np.float32(255)
+
+
+def neighbours(u: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The two texels [N] beside u [N] on a ring of `count`, and the second one's weight [N,1]."""
+    x = (u - np.floor(u)) * count - 0.5
+    first = np.floor(x)
+    weight = (x - first).astype(np.float32)[:, None]
+    first = first.astype(np.int64)
+    first[first < 0] = count - 1
+    second = first + 1
+    second[second == count] = 0
+    return first, second, weight
 
 
 def template_light(normal_cam: np.ndarray, view_cam: np.ndarray) -> np.ndarray:
