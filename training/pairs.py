@@ -17,7 +17,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from flowpose_ros.geometry.crops import crop_for_poses
 from flowpose_ros.rendering.raycast import RaycastRenderer
-from training.gbuffer import Instance, render_gbuffer, with_wall
+from training.gbuffer import GBuffer, Instance, Scene, render_gbuffer, scene_depth, with_wall
 from training.lighting import random_lighting, shade
 from training.perturb import perturb_pose
 from training.pools import Backgrounds, ObjectPool, PoolObject
@@ -26,6 +26,11 @@ from training.sensor import sense_depth, sense_image
 from training.targets import flow_target
 
 LEAST_VISIBLE = 0.2
+LEAST_PIXELS = 60
+LEAST_OWN_SIZE = 40
+"""A crop spans at least this many pixels of the camera's own image."""
+FLAT_SHARE = 0.15
+"""Share of samples whose templates have no texture; in half of these the real object has none either."""
 ATTEMPTS = 20
 
 
@@ -76,49 +81,93 @@ class PairMaker:
         return self.sample_with_object(index)[0]
 
     def sample_with_object(self, index: int) -> tuple[PairBatch, PoolObject]:
-        """Sample `index` and its object; a scene that hides its target is drawn again."""
+        """Sample `index` and the object as its templates show it; a scene that hides it is drawn again."""
         for attempt in range(ATTEMPTS):
             rng = np.random.default_rng([self.seed, index, attempt])
             # The procedural seeds advance slowly, so that a loaded object serves many samples.
             slow = int(self.seed * 1_000_003 + index // 24 + rng.integers(0, 48))
-            thing = self.pool.draw(rng, slow)
-            made = self._attempt(thing, slow, rng)
+            real = self.pool.draw(rng, slow)
+            known = real.flat if rng.random() < FLAT_SHARE else real
+            made = self._attempt(known, real if rng.random() < 0.5 else known, slow, rng)
             if made is not None:
-                return made, thing
+                return made, known
         raise RuntimeError(f"sample {index} of seed {self.seed}: no visible target in {ATTEMPTS} attempts")
 
-    def _attempt(self, thing: PoolObject, seed: int, rng: np.random.Generator) -> PairBatch | None:
-        mesh, size = thing.mesh, self.size
+    def _attempt(self, known: PoolObject, real: PoolObject, seed: int,
+                 rng: np.random.Generator) -> PairBatch | None:
+        """A sample whose render shows `known` and whose query shows `real`; None if little is seen."""
+        mesh = known.mesh
         points = mesh.surface_points(256, seed=0)
-        T_gt = random_pose(mesh.center, mesh.radius, rng)
-        T_init = perturb_pose(T_gt, mesh.center, 2 * mesh.radius, rng)
-        if T_init[2, 3] < 1.2 * mesh.radius:
+        start = self._start(known, points, rng)
+        if start is None:
             return None
-        T_gt = thing.symmetries.nearest(T_gt, T_init)
-        crop = crop_for_poses(torch.from_numpy(points).double(), torch.from_numpy(T_init)[None], size)
-        T_gt, T_init = (crop.to_crop(torch.from_numpy(T)[None])[0].numpy() for T in (T_gt, T_init))
-        K = crop.K[0].numpy()
+        T_real, T_gt, T_init, K = start
         render = self.renderer.render(mesh, torch.from_numpy(T_init).float()[None],
-                                      torch.from_numpy(K).float()[None], (size, size))
-        target = Instance(mesh, T_gt, random_material(rng))
-        scene = compose_scene(target, self.pool, self.backgrounds, size, seed, rng)
-        buffer = render_gbuffer(self.renderer, scene, K, (size, size))
-        depth_true = with_wall(buffer.z, buffer.rays, scene.wall).reshape(size, size)
-        truth = flow_target(render.xyz[0].numpy(), render.normal[0].numpy(), render.mask[0].numpy(),
-                            depth_true, T_init, T_gt, K, 2 * mesh.radius)
-        if truth.visible.sum() < max(60, LEAST_VISIBLE * float(render.mask.sum())):
+                                      torch.from_numpy(K).float()[None], (self.size, self.size))
+        rgb, normal, xyz, mask = (part[0].numpy() for part in (render.rgb, render.normal, render.xyz, render.mask))
+        target = Instance(real.mesh, T_real, random_material(rng))
+        scene = compose_scene(target, self.pool, self.backgrounds, self.size, seed, rng)
+        own_size = int(np.exp(rng.uniform(*np.log([LEAST_OWN_SIZE, 1.5 * self.size]))))
+        clean = self._clean_view(scene, K, max(self.size, own_size))
+        truth = flow_target(xyz, normal, mask, clean.depth, T_init, T_gt, K, 2 * mesh.radius)
+        if truth.visible.sum() < max(LEAST_PIXELS, LEAST_VISIBLE * float(mask.sum())):
             return None
-        picture = shade(buffer, scene, random_lighting(target.center, 3 * mesh.radius, rng), self.renderer)
-        owner = buffer.owner.reshape(size, size)
-        picture = np.where((owner != -1)[..., None], picture, scene.background)
-        own_size = int(np.clip(np.exp(rng.uniform(np.log(40), np.log(1.5 * size))), 40, 1.5 * size))
-        query = sense_image(picture.astype(np.float32), owner == 0, own_size, size, rng)
-        sensed = sense_depth(depth_true, own_size, rng)
+        query = sense_image(self._lit(clean.buffer, scene, rng), clean.target, own_size, self.size, rng)
         turn = Rotation.from_matrix(T_gt[:3, :3].T @ T_init[:3, :3]).magnitude()
-        tensors = (query.transpose(2, 0, 1), sensed, render.rgb[0], render.normal[0], render.xyz[0],
-                   render.mask[0], K, T_init, T_gt, mesh.center, mesh.radius, 2 * mesh.radius, points,
-                   truth.flow, truth.visible, turn)
-        return PairBatch(*(_tensor(value)[None] for value in tensors))
+        values = (query.transpose(2, 0, 1), sense_depth(clean.depth, own_size, rng), rgb, normal, xyz, mask, K,
+                  T_init, T_gt, mesh.center, mesh.radius, 2 * mesh.radius, points, truth.flow, truth.visible, turn)
+        return PairBatch(*(_tensor(value)[None] for value in values))
+
+    def _start(self, known: PoolObject, points: np.ndarray, rng: np.random.Generator):
+        """T_real, T_gt, T_init [4,4] object to crop camera and K [3,3] of the crop of T_init.
+
+        T_real places the object in the query; T_gt is its symmetric equivalent nearest to T_init.
+        None when the start is so near that the camera would touch the object.
+        """
+        mesh = known.mesh
+        T_real = random_pose(mesh.center, mesh.radius, rng)
+        T_init = perturb_pose(T_real, mesh.center, 2 * mesh.radius, rng)
+        if (T_init[:3, :3] @ mesh.center + T_init[:3, 3])[2] < 1.2 * mesh.radius:
+            return None
+        T_gt = known.symmetries.nearest(T_real, T_init)
+        crop = crop_for_poses(torch.from_numpy(points).double(), torch.from_numpy(T_init)[None], self.size)
+        poses = crop.to_crop(torch.from_numpy(np.stack([T_real, T_gt, T_init])))
+        return *poses.numpy(), crop.K[0].numpy()
+
+    def _clean_view(self, scene: Scene, K: np.ndarray, size: int) -> CleanView:
+        """The scene at `size` x `size` pixels, and its depth at the crop's own size."""
+        own = (self.size, self.size)
+        buffer = render_gbuffer(self.renderer, scene, resized_intrinsics(K, size / self.size), (size, size))
+        if size == self.size:
+            depth = with_wall(buffer.z, buffer.rays, scene.wall).reshape(own)
+        else:
+            depth = scene_depth(self.renderer, scene, K, own)
+        return CleanView(buffer, depth, buffer.owner.reshape(size, size) == 0)
+
+    def _lit(self, buffer: GBuffer, scene: Scene, rng: np.random.Generator) -> np.ndarray:
+        """The lit scene before its background [Q,Q,3]."""
+        target = scene.instances[0]
+        picture = shade(buffer, scene, random_lighting(target.center, 3 * target.radius, rng), self.renderer)
+        behind = cv2.resize(scene.background, buffer.size[::-1])
+        return np.where((buffer.owner != -1).reshape(*buffer.size, 1), picture, behind).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class CleanView:
+    """A scene without light or sensor: its surfaces at Q x Q, depth [S,S] metres (0 where there is
+    nothing), target [Q,Q] bool where the object is seen."""
+
+    buffer: GBuffer
+    depth: np.ndarray
+    target: np.ndarray
+
+
+def resized_intrinsics(K: np.ndarray, factor: float) -> np.ndarray:
+    """K [3,3] of the same view with `factor` times the pixels; integer coordinates are pixel centres."""
+    K_new = K.copy()
+    K_new[:2] *= factor
+    K_new[:2, 2] += (factor - 1) / 2
+    return K_new
 
 
 def _tensor(value) -> torch.Tensor:
@@ -127,7 +176,7 @@ def _tensor(value) -> torch.Tensor:
 
 
 def random_pose(center: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
-    """T_cam_obj [4,4] of an object seen from anywhere, at 3 to 25 of its radii, up to 25 degrees off axis."""
+    """T_cam_obj [4,4] of an object seen from anywhere, at 3.5 to 25 of its radii, up to 29 degrees off axis."""
     T = np.eye(4)
     T[:3, :3] = Rotation.random(random_state=rng).as_matrix()
     z = radius * np.exp(rng.uniform(np.log(3.5), np.log(25)))

@@ -6,7 +6,8 @@ import json
 import os
 import zlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from flowpose_ros.errors import FlowposeError
 from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.objects.load import load_mesh
 from flowpose_ros.objects.mesh import Mesh
+from flowpose_ros.rendering.shading import surface_at
 from training.objects import random_object
 
 PROCEDURAL_SHARE = 0.45
@@ -29,12 +31,23 @@ def data_root() -> Path:
     return Path(os.environ.get("FLOWPOSE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PoolObject:
-    """A mesh, the symmetries of its looks, and the factor that brings it to its size in scenes."""
+    """A mesh with the symmetries of its looks, and those of its bare shape."""
 
     mesh: Mesh
     symmetries: SymmetryGroup
+    shape_symmetries: SymmetryGroup
+
+    @cached_property
+    def flat(self) -> PoolObject:
+        """The object as a CAD file without texture gives it: one colour, the mean of its own."""
+        mesh = self.mesh
+        face = np.linspace(0, len(mesh.faces) - 1, 500).astype(np.int64)
+        mean = surface_at(mesh, face, np.full((500, 3), 1 / 3)).albedo.mean(0)
+        bare = replace(mesh, colors=np.broadcast_to(mean, mesh.colors.shape).astype(np.float32),
+                       face_texture=np.full_like(mesh.face_texture, -1), textures=())
+        return PoolObject(bare, self.shape_symmetries, self.shape_symmetries)
 
 
 class ObjectPool:
@@ -43,7 +56,7 @@ class ObjectPool:
     family: `train` or `held_out`; a broken mesh is left out and named in `skipped`.
     """
 
-    def __init__(self, family: str = "train", root: Path | None = None, keep: int = 160) -> None:
+    def __init__(self, family: str = "train", root: Path | None = None, keep: int = 320) -> None:
         self.family, self.keep = family, keep
         self.skipped: dict[str, str] = {}
         self._loaded: OrderedDict[str, PoolObject] = OrderedDict()
@@ -74,7 +87,7 @@ class ObjectPool:
 
     def _procedural(self, seed: int) -> PoolObject:
         made = random_object(seed, self.family)
-        return PoolObject(made.mesh, made.symmetries)
+        return PoolObject(made.mesh, made.symmetries, made.shape_symmetries)
 
     @staticmethod
     def _scanned(path: Path) -> PoolObject:
@@ -83,9 +96,8 @@ class ObjectPool:
             # A room's furniture becomes a thing on a table; its size comes from its name.
             rng = np.random.default_rng(zlib.crc32(path.parent.name.encode()))
             scale = np.exp(rng.uniform(np.log(0.05), np.log(0.4))) / (2 * mesh.radius)
-            mesh = Mesh(mesh.vertices * np.float32(scale), mesh.faces, mesh.colors, mesh.uv,
-                        mesh.face_texture, mesh.textures)
-        return PoolObject(mesh, SymmetryGroup.none())
+            mesh = replace(mesh, vertices=mesh.vertices * np.float32(scale))
+        return PoolObject(mesh, SymmetryGroup.none(), SymmetryGroup.none())
 
 
 class Backgrounds:

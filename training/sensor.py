@@ -37,10 +37,12 @@ def sense_image(picture: np.ndarray, target: np.ndarray, own_size: int, size: in
 
 
 def _expose(picture: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Scale towards a plausible brightness of the object, as automatic exposure would."""
-    level = float(picture[target].mean()) if target.any() else 0.4
-    wanted = rng.uniform(0.2, 0.65)
-    return picture * np.float32(np.clip(wanted / max(level, 1e-3), 0.4, 3.0))
+    """Scale towards a plausible brightness, as automatic exposure would: of the picture and,
+    with some weight, of the object in it."""
+    level = float(picture.mean())
+    if target.any():
+        level += rng.uniform(0, 0.7) * (float(picture[target].mean()) - level)
+    return picture * np.float32(np.clip(rng.uniform(0.25, 0.6) / max(level, 1e-3), 0.5, 2.0))
 
 
 def _blur(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -104,8 +106,8 @@ def sense_depth(depth: np.ndarray, own_size: int, rng: np.random.Generator) -> n
     cells = int(rng.integers(8, 40))
     noise = noise + cv2.resize(rng.standard_normal((cells, cells), np.float32), (size, size))
     sensed = depth * (1 + np.float32(rng.uniform(0.001, 0.005)) * 0.7 * noise)
-    step = 0.001 if rng.random() < 0.7 else 0.0015 * float(np.median(depth[depth > 0], initial=0.5)
-                                                           if False else _typical(depth)) ** 2 + 1e-4
+    # Millimetres, or the steps of disparity, which grow with the square of the distance.
+    step = 0.001 if rng.random() < 0.7 else 0.0015 * _typical(depth) ** 2 + 1e-4
     sensed = np.where(valid, np.round(sensed / step) * step, 0).astype(np.float32)
     if own_size < size:
         nearest = (np.arange(size) * own_size // size * size + size // 2) // own_size
