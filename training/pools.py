@@ -15,7 +15,7 @@ import numpy as np
 
 from flowpose_ros.errors import FlowposeError
 from flowpose_ros.geometry.symmetry import SymmetryGroup
-from flowpose_ros.objects.load import load_mesh
+from flowpose_ros.objects.load import MeshLimits, load_mesh
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.rendering.shading import surface_at
 from training.objects import random_object
@@ -91,8 +91,9 @@ class ObjectPool:
 
     @staticmethod
     def _scanned(path: Path) -> PoolObject:
-        mesh = load_mesh(path, "m")
-        if path.parent.name.startswith(FURNITURE):
+        furniture = path.parent.name.startswith(FURNITURE)
+        mesh = load_mesh(path, "m", MeshLimits(max_diameter=100.0) if furniture else MeshLimits())
+        if furniture:
             # A room's furniture becomes a thing on a table; its size comes from its name.
             rng = np.random.default_rng(zlib.crc32(path.parent.name.encode()))
             scale = np.exp(rng.uniform(np.log(0.05), np.log(0.4))) / (2 * mesh.radius)

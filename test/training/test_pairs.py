@@ -1,0 +1,212 @@
+"""Synthetic pairs: the flow and the visibility are the truth, and a sample is always the same."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from reference.flow_target import flow_and_visibility
+from scipy.ndimage import binary_erosion
+from scipy.spatial.transform import Rotation
+from torch.utils.data import DataLoader
+
+from flowpose_ros.geometry.crops import crop_for_poses
+from flowpose_ros.rendering.raycast import RaycastRenderer
+from training.gbuffer import Instance, Material, Scene, render_gbuffer, scene_depth
+from training.objects import random_object
+from training.pairs import PairMaker, PairStream, collate, resized_intrinsics
+from training.pools import ObjectPool
+from training.targets import FlowTarget, flow_target
+
+SIZE = 64
+PLAIN = Material(np.ones(3, np.float32))
+
+
+@pytest.fixture(autouse=True)
+def no_data(monkeypatch, tmp_path):
+    """Procedural objects and backgrounds alone, so that the tests are the same everywhere."""
+    monkeypatch.setenv("FLOWPOSE_DATA", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def renderer():
+    return RaycastRenderer()
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return random_object(11).mesh
+
+
+def pose(mesh, degrees, shift=(0.0, 0.0, 0.0)):
+    """An object at eight radii, turned about its middle, shifted by parts of its radius."""
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_rotvec(np.radians(degrees)).as_matrix()
+    T[:3, 3] = mesh.radius * (np.array([0, 0, 8.0]) + shift) - T[:3, :3] @ mesh.center
+    return T
+
+
+def crop_intrinsics(mesh, T):
+    points = torch.from_numpy(mesh.surface_points(256)).double()
+    return crop_for_poses(points, torch.from_numpy(T)[None], SIZE).K[0].numpy()
+
+
+def render_at(renderer, mesh, T, K):
+    view = renderer.render(mesh, torch.from_numpy(T).float()[None], torch.from_numpy(K).float()[None], (SIZE, SIZE))
+    return view.xyz[0].numpy(), view.normal[0].numpy(), view.mask[0].numpy()
+
+
+def target_of(renderer, mesh, others, T_init, T_gt, K) -> tuple[FlowTarget, np.ndarray]:
+    scene = Scene((Instance(mesh, T_gt, PLAIN), *others), None, np.zeros((8, 8, 3), np.float32), None)
+    xyz, normal, mask = render_at(renderer, mesh, T_init, K)
+    depth = scene_depth(renderer, scene, K, (SIZE, SIZE))
+    return flow_target(xyz, normal, mask, depth, T_init, T_gt, K, mesh.diameter), mask
+
+
+def test_equal_poses_have_no_flow_and_everything_is_visible(renderer, mesh):
+    T = pose(mesh, (10, 20, 30))
+    target, mask = target_of(renderer, mesh, [], T, T, crop_intrinsics(mesh, T))
+    assert np.abs(target.flow).max() < 1e-3
+    assert target.visible[mask].mean() > 0.99
+    assert not target.visible[~mask].any()
+
+
+def test_visible_flow_leads_to_the_same_surface_point(renderer, mesh):
+    T_init, T_gt = pose(mesh, (0, 0, 0)), pose(mesh, (8, -12, 15), (0.2, -0.1, 0.5))
+    K = crop_intrinsics(mesh, T_init)
+    target, _ = target_of(renderer, mesh, [], T_init, T_gt, K)
+    xyz_init, xyz_gt = (render_at(renderer, mesh, T, K)[0] for T in (T_init, T_gt))
+    v, u = np.nonzero(target.visible)
+    u_gt, v_gt = np.round(target.flow[:, v, u] + (u, v)).astype(int)
+    apart = np.linalg.norm(xyz_gt[:, v_gt, u_gt] - xyz_init[:, v, u], axis=0)
+    pixel = 8 * mesh.radius / K[0, 0]  # metres across one pixel at the object
+    assert len(v) > 300
+    assert np.median(apart) < pixel
+    assert np.quantile(apart, 0.9) < 3 * pixel
+
+
+def test_flow_and_visibility_equal_the_slow_twin(renderer, mesh):
+    T_init, T_gt = pose(mesh, (0, 0, 0)), pose(mesh, (30, 25, -20), (0.9, 0.2, -1.0))
+    K = crop_intrinsics(mesh, T_init)
+    in_front = Instance(mesh, pose(mesh, (0, 90, 0), (0.5, 0.5, -4.0)), PLAIN, 0.5)
+    xyz, normal, mask = render_at(renderer, mesh, T_init, K)
+    scene = Scene((Instance(mesh, T_gt, PLAIN), in_front), None, np.zeros((8, 8, 3), np.float32), None)
+    depth = scene_depth(renderer, scene, K, (SIZE, SIZE))
+    fast = flow_target(xyz, normal, mask, depth, T_init, T_gt, K, mesh.diameter)
+    flow, visible = flow_and_visibility(xyz, normal, mask, depth, T_init, T_gt, K, mesh.diameter)
+    np.testing.assert_allclose(fast.flow, flow, atol=1e-4)
+    assert 0 < visible.sum() < mask.sum()
+    assert (fast.visible != visible).sum() <= 2  # float32 inputs at the tolerance
+
+
+def test_an_occluder_hides_what_is_behind_it(renderer, mesh):
+    T = pose(mesh, (10, 20, 30))
+    K = crop_intrinsics(mesh, T)
+    T_front = np.eye(4)  # a third of the size, halfway to the camera on its axis
+    T_front[:3, 3] = np.array([0, 0, 4.0]) * mesh.radius - mesh.center * 0.3
+    occluder = Instance(mesh, T_front, PLAIN, 0.3)
+    scene = Scene((Instance(mesh, T, PLAIN), occluder), None, np.zeros((8, 8, 3), np.float32), None)
+    owner = render_gbuffer(renderer, scene, K, (SIZE, SIZE)).owner.reshape(SIZE, SIZE)
+    target, mask = target_of(renderer, mesh, [occluder], T, T, K)
+    # The visibility test takes the nearest of the pixels around a target: leave out the border.
+    inside = binary_erosion(owner == 1, np.ones((3, 3)))
+    assert (mask & inside).sum() > 20
+    assert not target.visible[mask & inside].any()
+    assert target.visible[mask & (owner == 0)].mean() > 0.95
+
+
+def test_the_nearest_of_several_meshes_owns_a_pixel(renderer, mesh):
+    T = pose(mesh, (10, 20, 30))
+    K = crop_intrinsics(mesh, T)
+    scene = Scene((Instance(mesh, T, PLAIN), Instance(mesh, pose(mesh, (0, 0, 0), (0.6, 0, 3.0)), PLAIN)),
+                  None, np.zeros((8, 8, 3), np.float32), None)
+    buffer = render_gbuffer(renderer, scene, K, (SIZE, SIZE))
+    alone = [scene_depth(renderer, replace(scene, instances=(one,)), K, (SIZE, SIZE)).reshape(-1)
+             for one in scene.instances]
+    nearest = np.stack([np.where(z > 0, z, np.inf) for z in alone])
+    np.testing.assert_array_equal(np.isfinite(buffer.z), np.isfinite(nearest.min(0)))
+    seen = np.isfinite(buffer.z)
+    np.testing.assert_allclose(buffer.z[seen], nearest.min(0)[seen], rtol=1e-6)
+    np.testing.assert_array_equal(buffer.owner[seen], nearest.argmin(0)[seen])
+
+
+def test_scaled_instance_lies_where_its_pose_says(renderer, mesh):
+    T = np.eye(4)
+    T[:3, 3] = np.array([0.1, -0.05, 8.0]) * mesh.radius - mesh.center * 0.5
+    half = Instance(mesh, T, PLAIN, 0.5)
+    small = replace(mesh, vertices=mesh.vertices * np.float32(0.5))
+    K = crop_intrinsics(mesh, pose(mesh, (0, 0, 0)))
+    depths = [scene_depth(renderer, Scene((one,), None, np.zeros((8, 8, 3), np.float32), None), K, (SIZE, SIZE))
+              for one in (half, Instance(small, T, PLAIN))]
+    assert (depths[0] > 0).sum() > 100
+    np.testing.assert_allclose(depths[0], depths[1], atol=1e-5)
+
+
+def test_resized_intrinsics_keep_the_corners():
+    K = np.array([[100.0, 0, 31.5], [0, 100, 31.5], [0, 0, 1]])
+    K_new = resized_intrinsics(K, 1.5)
+    corner = np.linalg.inv(K) @ [-0.5, 63.5, 1]
+    np.testing.assert_allclose((K_new @ corner)[:2], [-0.5, 95.5])
+
+
+def equal(a, b):
+    return all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+
+
+def test_a_sample_is_the_same_whoever_makes_it():
+    first, second = PairMaker(3, SIZE), PairMaker(3, SIZE)
+    second.sample(0)  # what was made before must not matter
+    assert equal(first.sample(5), second.sample(5))
+    assert not equal(first.sample(5), first.sample(6))
+
+
+def test_workers_give_the_samples_of_one_process_in_order():
+    stream = PairStream(seed=4, size=SIZE, start_index=2, batch=2)
+    batches = iter(DataLoader(stream, batch_size=2, num_workers=2, collate_fn=collate))
+    maker = PairMaker(4, SIZE)
+    for first in (2, 4, 6):
+        assert equal(next(batches), collate([maker.sample(first), maker.sample(first + 1)]))
+
+
+def test_samples_are_consistent_and_in_range():
+    maker = PairMaker(0, SIZE)
+    batch = collate([maker.sample(i) for i in range(12)])
+    assert batch.query_rgb.min() >= 0 and batch.query_rgb.max() <= 1
+    assert all(torch.isfinite(getattr(batch, f.name)).all() for f in fields(batch))
+    assert not (batch.visible & ~batch.render_mask).any()
+    assert (batch.visible.flatten(1).sum(1) >= 60).all()
+    assert batch.start_angle.max() > np.radians(5)
+    # The sensor sees the object where the truth says it is.
+    for i in np.flatnonzero(batch.query_depth.flatten(1).amax(1) > 0):
+        v, u = np.nonzero(batch.visible[i].numpy())
+        points = batch.render_xyz[i, :, v, u].T @ batch.T_gt[i, :3, :3].T + batch.T_gt[i, :3, 3]
+        u_gt, v_gt = (batch.gt_flow[i, :, v, u] + torch.tensor(np.stack([u, v]))).round().long().clamp(0, SIZE - 1)
+        sensed = batch.query_depth[i, v_gt, u_gt]
+        apart = (sensed - points[:, 2])[sensed > 0].abs()
+        assert len(apart) == 0 or apart.median() < max(0.03 * points[:, 2].median(), 0.01)
+
+
+def test_flat_objects_keep_their_shape_and_lose_their_texture():
+    maker = PairMaker(2, SIZE)
+    thing = maker.pool.draw(np.random.default_rng(0), 5)
+    bare = thing.flat.mesh
+    np.testing.assert_array_equal(bare.vertices, thing.mesh.vertices)
+    assert not bare.textures and np.ptp(bare.colors.reshape(-1, 3), axis=0).max() == 0
+
+
+def test_held_out_objects_are_others(data_root, monkeypatch):
+    monkeypatch.setenv("FLOWPOSE_DATA", str(data_root))
+    if not (data_root / "meshes").is_dir():
+        pytest.skip(f"no meshes in {data_root}")
+    train, held_out = (set(PairMaker(0, SIZE, family).pool.paths) for family in ("train", "held_out"))
+    assert held_out and train and not train & held_out
+
+
+def test_a_broken_mesh_is_skipped_by_name(tmp_path):
+    folder = tmp_path / "meshes" / "broken_thing"
+    folder.mkdir(parents=True)
+    (folder / "mesh.ply").write_text("ply\nformat ascii 1.0\nend_header\n")
+    pool = ObjectPool("train", tmp_path)
+    things = [pool.draw(np.random.default_rng(i), 1) for i in range(8)]
+    assert all(len(thing.mesh.faces) for thing in things)
+    assert list(pool.skipped) == ["broken_thing"]
