@@ -18,6 +18,7 @@ from flowpose_ros.objects.listing import OWN_INFO
 from flowpose_ros.objects.load import METRES_PER_UNIT, MeshLimits, load_mesh, read_parts
 from flowpose_ros.rendering.contact_sheet import contact_sheet
 from flowpose_ros.rendering.raycast import RaycastRenderer
+from flowpose_ros.rendering.symmetry_hints import symmetry_hints
 
 HEADER = ("object", "id", "parts", "faces", "vertices", "unit", "extents m", "diameter m", "textures", "symmetries")
 
@@ -48,8 +49,23 @@ def run(args: argparse.Namespace) -> int:
         print(f"picture: {picture}")
     entries = {model.label: _entry(model, folder) for model in models}
     print(f"\nfor {folder / OWN_INFO}:\n")
-    print(yaml.safe_dump({"objects": entries}, sort_keys=False, default_flow_style=None, allow_unicode=True), end="")
+    print(_yaml({"objects": entries}), end="")
+    _print_hints(models, renderer)
     return 0
+
+
+def _print_hints(models: list[ObjectModel], renderer: RaycastRenderer) -> None:
+    """Symmetries of the shape of objects for which none is stated, as comments: their owner decides."""
+    hints = {model.label: _symmetries(symmetry_hints(model.mesh, renderer), model)
+             for model in models if model.symmetries.is_trivial}
+    hints = {label: entry for label, entry in hints.items() if entry}
+    if hints:
+        print("\n# Symmetric in shape; add what print and colour have as well:\n#")
+        print("".join(f"# {line}\n" for line in _yaml(hints).splitlines()), end="")
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, allow_unicode=True, width=100)
 
 
 def _single(path: Path, unit: str | None) -> ObjectModel:
@@ -73,11 +89,21 @@ def _entry(model: ObjectModel, folder: Path) -> dict[str, Any]:
     if model.obj_id is not None:
         entry["id"] = model.obj_id
     entry["diameter"] = float(f"{model.mesh.diameter / scale:.6g}")
-    if model.symmetries.axes:
-        entry["symmetries_continuous"] = [{"axis": axis.direction.tolist(), "offset": (axis.offset / scale).tolist()}
-                                          for axis in model.symmetries.axes]
-    if len(model.symmetries.discrete):
-        in_unit = model.symmetries.discrete.copy()
+    return entry | _symmetries(model.symmetries, model)
+
+
+def _symmetries(group: SymmetryGroup, model: ObjectModel) -> dict[str, Any]:
+    """A group in the form of models_info.json, lengths in the model's unit; empty without symmetry."""
+    scale, entry = METRES_PER_UNIT[model.unit], {}
+    if group.axes:
+        entry["symmetries_continuous"] = [{"axis": _digits(axis.direction), "offset": _digits(axis.offset / scale)}
+                                          for axis in group.axes]
+    if len(group.discrete):
+        in_unit = group.discrete.copy()
         in_unit[:, :3, 3] /= scale
-        entry["symmetries_discrete"] = in_unit.reshape(-1, 16).tolist()
+        entry["symmetries_discrete"] = [_digits(S.reshape(-1)) for S in in_unit]
     return entry
+
+
+def _digits(numbers: np.ndarray) -> list[float]:
+    return [float(f"{number:.9f}") + 0.0 for number in numbers]  # + 0.0 makes -0.0 plain

@@ -8,6 +8,7 @@ import yaml
 
 from flowpose_ros.cli.main import main
 from flowpose_ros.evaluation.images import read_color
+from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.rendering.contact_sheet import COLUMNS, ROWS, VIEW_PIXELS
 
@@ -56,6 +57,17 @@ def test_a_folder_and_its_snippet_say_the_same(tmp_path, capsys):
     for old, new in zip(before, after):
         assert np.allclose(old.symmetries.transforms(), new.symmetries.transforms())
         assert old.mesh.content_hash == new.mesh.content_hash
+
+
+def test_symmetries_of_the_shape_are_a_hint_that_can_be_taken(tmp_path, capsys):
+    path = mesh_files.write_ply(tmp_path / "box.ply", True)
+    assert main(["onboard", str(path), "--unit", "mm", "--output", str(tmp_path)]) == 0
+    out = snippet(capsys.readouterr().out)
+    assert "symmetries_discrete" not in yaml.safe_load(out)["objects"]["box"]
+    hint = "\n".join(line[2:] for line in out.split("as well:\n")[1].splitlines())
+    group = SymmetryGroup.from_models_info(yaml.safe_load(hint)["box"], 0.001)
+    assert len(group.discrete) == 3
+    assert np.allclose(group.discrete @ [*mesh_files.ORIGIN / 1000, 1], [*mesh_files.ORIGIN / 1000, 1], atol=1e-6)
 
 
 @pytest.mark.parametrize("arguments, expected", [

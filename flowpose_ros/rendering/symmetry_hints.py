@@ -1,0 +1,73 @@
+"""Symmetries that a mesh's shape has, as a hint for whoever states them: print and colour are not looked at."""
+
+from __future__ import annotations
+
+import numpy as np
+import open3d as o3d
+
+from flowpose_ros.geometry.symmetry import SymmetryAxis, SymmetryGroup
+from flowpose_ros.objects.mesh import Mesh
+from flowpose_ros.rendering.raycast import RaycastRenderer
+
+SURFACE_POINTS = 2000
+TOLERANCES = {0.9: 0.02, 0.99: 0.05}
+"""Share of surface points -> how far they may miss the surface after a symmetric motion, in diameters.
+
+Chosen on LM-O: its two symmetric objects miss by at most 0.017 and 0.042 after half a turn, its others by
+0.07 and 0.10 or more.
+"""
+FOLDS = (6, 5, 4, 3, 2)
+REVOLUTION_ANGLES = np.array([0.4, 1.0, 1.7, 2.5])
+"""Radians; no turn of a low fold is near all of them."""
+SAME_AXIS_COS = np.cos(np.radians(5))
+
+
+def symmetry_hints(mesh: Mesh, renderer: RaycastRenderer) -> SymmetryGroup:
+    """Rotations about the file's axes and the axes of inertia that put the shape onto itself, metres.
+
+    Not always the whole group: only turns of 1/2 to 1/6 of a circle and full revolutions are tried.
+    """
+    points = mesh.surface_points(SURFACE_POINTS)
+    discrete, revolutions, found = [], [], []
+    for axis in _candidates(mesh):
+        if any(abs(axis.direction @ other.direction) > SAME_AXIS_COS for other in found):
+            continue
+        fold = _fold(mesh, renderer, points, axis)
+        if fold > 1:
+            found.append(axis)
+        if fold == np.inf:
+            revolutions.append(axis)
+        else:
+            discrete.extend(axis.rotations(np.arange(1, fold) * 2 * np.pi / fold))
+    if len(revolutions) > 1:  # a sphere: two axes say all
+        return SymmetryGroup(np.zeros((0, 4, 4)), tuple(revolutions[:2]))
+    # Beside an axis of revolution, one flip says all.
+    return SymmetryGroup(np.array(discrete[:1] if revolutions else discrete).reshape(-1, 4, 4), tuple(revolutions))
+
+
+def _fold(mesh: Mesh, renderer: RaycastRenderer, points: np.ndarray, axis: SymmetryAxis) -> float:
+    """How many turns of a circle about the axis look alike: 1 for none, infinity for all."""
+    if all(_fits(mesh, renderer, points, S) for S in axis.rotations(REVOLUTION_ANGLES)):
+        return np.inf
+    turns = axis.rotations(2 * np.pi / np.array(FOLDS))
+    return next((n for n, S in zip(FOLDS, turns) if _fits(mesh, renderer, points, S)), 1)
+
+
+def _fits(mesh: Mesh, renderer: RaycastRenderer, points: np.ndarray, S: np.ndarray) -> bool:
+    """Whether surface points [N,3], moved by S [4,4], lie on the surface again."""
+    moved = (points @ S[:3, :3].T + S[:3, 3]).astype(np.float32)
+    missed = renderer.scene(mesh).compute_distance(o3d.core.Tensor(moved)).numpy() / mesh.diameter
+    return all(np.quantile(missed, share) < tolerance for share, tolerance in TOLERANCES.items())
+
+
+def _candidates(mesh: Mesh) -> list[SymmetryAxis]:
+    """The file's axes through the middle of the box, then the surface's axes of inertia."""
+    corners = mesh.vertices[mesh.faces].astype(np.float64)
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    centroid = np.average(corners.mean(1), axis=0, weights=area)
+    corners -= centroid
+    # Second moments of a triangle (a, b, c): area / 12 (aa' + bb' + cc' + ss') with s = a + b + c.
+    points = np.concatenate([corners, corners.sum(1, keepdims=True)], 1)
+    moments = np.einsum("f,fni,fnj->ij", area, points, points, optimize=True)
+    return [*(SymmetryAxis(direction, mesh.center.astype(np.float64)) for direction in np.eye(3)),
+            *(SymmetryAxis(direction, centroid) for direction in np.linalg.eigh(moments)[1].T)]
