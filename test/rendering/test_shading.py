@@ -1,0 +1,42 @@
+"""The look of a surface: textures, vertex colours, smooth normals."""
+
+import numpy as np
+
+from flowpose_ros.rendering.shading import sample_texture, surface_at
+from rendering.meshes import sphere, textured_box
+from reference import texture as slow
+
+
+def test_texture_look_up_matches_its_definition():
+    rng = np.random.default_rng(0)
+    texture = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    uv = rng.uniform(-2, 3, (300, 2)).astype(np.float32)
+    expected = [slow.sample(texture, *point) for point in uv.astype(np.float64)]
+    assert np.allclose(sample_texture(texture, uv), expected, atol=1e-5)
+
+
+def test_texture_row_zero_is_at_the_top():
+    texture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    top_left = sample_texture(texture, np.array([[0.125, 0.75]], np.float32))
+    assert np.allclose(top_left * 255, [[0, 1, 2]], atol=1e-4)
+
+
+def test_each_face_has_its_own_texture():
+    mesh = textured_box((0.1, 0.1, 0.1))
+    thirds = np.full((2, 3), 1 / 3)
+    found = surface_at(mesh, np.array([0, 2]), thirds).albedo
+    for i, face in enumerate((0, 2)):
+        texture = mesh.textures[mesh.face_texture[face]]
+        assert np.allclose(found[i], slow.sample(texture, *mesh.uv[face].mean(0).astype(float)), atol=1e-5)
+
+
+def test_colours_and_normals_are_interpolated():
+    mesh = sphere(1.0, 16)
+    face = np.arange(40, 200)
+    surface = surface_at(mesh, face, np.tile([0.5, 0.3, 0.2], (160, 1)))
+    corners = mesh.vertices[mesh.faces[face]]
+    expected = np.einsum("k,nki->ni", [0.5, 0.3, 0.2], corners)
+    assert np.allclose(surface.xyz, expected, atol=1e-6)
+    assert np.allclose(surface.albedo, (expected + 1) / 2, atol=1e-5)
+    outward = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    assert (surface.normal * outward).sum(1).min() > np.cos(np.radians(4))
