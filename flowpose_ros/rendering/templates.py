@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from flowpose_ros.geometry.crops import PADDING, crop_for_poses
 from flowpose_ros.geometry.rotations import super_fibonacci
+from flowpose_ros.geometry.transforms import make_transform
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.rendering.renderer import Renderer
 
@@ -40,26 +41,29 @@ class Templates:
 TENSORS = tuple(field.name for field in fields(Templates))
 
 
+def view_cameras(mesh: Mesh, rotations: np.ndarray, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """T_crop_obj [N,4,4] and K_crop [N,3,3] of a mesh in rotations [N,3,3], filling crops of that size."""
+    R = torch.from_numpy(np.ascontiguousarray(rotations)).float()
+    ahead = torch.tensor([0.0, 0.0, DISTANCE * mesh.radius])
+    T = make_transform(R, ahead - R @ torch.from_numpy(mesh.center).float())
+    crop = crop_for_poses(torch.from_numpy(mesh.surface_points(500)), T, size, PADDING)
+    return crop.to_crop(T), crop.K
+
+
 def render_views(mesh: Mesh, renderer: Renderer, rotations: np.ndarray, size: int,
                  progress: Callable[[float], None] | None = None) -> Templates:
     """Views of a mesh in rotations [N,3,3], filling their crops as detections do; progress gets the
     share done."""
-    R = torch.from_numpy(np.ascontiguousarray(rotations)).float()
-    T = torch.eye(4).repeat(len(R), 1, 1)
-    T[:, :3, :3] = R
-    center = torch.from_numpy(mesh.center).float()
-    T[:, :3, 3] = torch.tensor([0.0, 0.0, DISTANCE * mesh.radius]) - R @ center
-    crop = crop_for_poses(torch.from_numpy(mesh.surface_points(500)), T, size, PADDING)
-    T_crop = crop.to_crop(T)
+    T_crop_obj, K = view_cameras(mesh, rotations, size)
     rgb, mask = [], []
-    for start in range(0, len(R), CHUNK):
+    for start in range(0, len(K), CHUNK):
         part = slice(start, start + CHUNK)
-        view = renderer.render(mesh, T_crop[part], crop.K[part], (size, size))
+        view = renderer.render(mesh, T_crop_obj[part], K[part], (size, size))
         rgb.append((view.rgb * 255).round().to(torch.uint8).cpu())
         mask.append(view.mask.cpu())
         if progress is not None:
-            progress(min(1.0, (start + CHUNK) / len(R)))
-    return Templates(T_crop[:, :3, :3].contiguous(), torch.cat(rgb), torch.cat(mask))
+            progress(min(1.0, (start + CHUNK) / len(K)))
+    return Templates(T_crop_obj[:, :3, :3].contiguous(), torch.cat(rgb), torch.cat(mask))
 
 
 def load_templates(mesh: Mesh, renderer: Renderer, count: int, size: int, cache: Path,

@@ -28,7 +28,7 @@ def sphere(radius, steps=64):
 
 
 def textured_box(extents, seed=0):
-    """A box, its middle away from the origin, each side showing the whole of a smooth random texture
+    """A box, its middle away from the origin, each side showing the whole of a random chequered texture
     twice over, and the sides' textures alternating between two images."""
     sides = []
     for axis in range(3):
