@@ -15,8 +15,7 @@ import torch
 
 from flowpose_ros.errors import FlowposeError
 from flowpose_ros.objects.mesh import Mesh
-from flowpose_ros.rendering.raycast import pixel_rays
-from flowpose_ros.rendering.renderer import Rendering, check_views
+from flowpose_ros.rendering.renderer import Rendering, check_views, pixel_rays
 from flowpose_ros.rendering.shading import Hits, rotate_per_view, row_dot, shade
 
 GL_FROM_CV = np.diag([1.0, -1.0, -1.0, 1.0])

@@ -9,7 +9,7 @@ import open3d as o3d
 import torch
 
 from flowpose_ros.objects.mesh import Mesh
-from flowpose_ros.rendering.renderer import Rendering, check_views
+from flowpose_ros.rendering.renderer import Rendering, check_views, pixel_rays
 from flowpose_ros.rendering.shading import Hits, shade
 
 
@@ -51,12 +51,3 @@ class RaycastRenderer:
         """Render B template views (see rendering.renderer.Renderer)."""
         T, K = check_views(T_cam_obj, K, size)
         return shade(mesh, self.cast(mesh, T, K, size), T, size).to(T_cam_obj.device)
-
-
-def pixel_rays(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Ray directions [B,H*W,3] float32 with z = 1 of the pixel centres under K [B,3,3]."""
-    height, width = size
-    rays = np.ones((len(K), height, width, 3), np.float32)
-    rays[..., 0] = ((np.arange(width) - K[:, 0, 2, None]) / K[:, 0, 0, None])[:, None, :]
-    rays[..., 1] = ((np.arange(height) - K[:, 1, 2, None]) / K[:, 1, 1, None])[:, :, None]
-    return rays.reshape(len(K), height * width, 3)

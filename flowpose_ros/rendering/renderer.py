@@ -55,3 +55,12 @@ def check_views(T_cam_obj: torch.Tensor, K: torch.Tensor,
         raise GeometryError(f"size: expected a positive (height, width), got {size}")
     return (T_cam_obj.detach().cpu().numpy().astype(np.float32),
             K.detach().cpu().numpy().astype(np.float32))
+
+
+def pixel_rays(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Ray directions [B,H*W,3] float32 with z = 1 of the pixel centres under K [B,3,3]."""
+    height, width = size
+    rays = np.ones((len(K), height, width, 3), np.float32)
+    rays[..., 0] = ((np.arange(width) - K[:, 0, 2, None]) / K[:, 0, 0, None])[:, None, :]
+    rays[..., 1] = ((np.arange(height) - K[:, 1, 2, None]) / K[:, 1, 1, None])[:, :, None]
+    return rays.reshape(len(K), height * width, 3)
