@@ -1,0 +1,83 @@
+"""The network around its learned parts: what must hold whatever the weights are."""
+
+import math
+
+import pytest
+import torch
+
+from flowpose_ros.geometry.transforms import exp_so3, make_transform, rotation_angle
+from flowpose_ros.networks.flow import SIZES, GenFlow, RenderView, induced_flow
+from flowpose_ros.geometry.pnp import from_transform
+from flowpose_ros.networks.update import FlowField
+
+S = 128
+RADIUS = 0.06
+
+
+def bumpy_view(batch=2):
+    """Renders of a bumpy sheet half a metre away that fills most of the crop."""
+    K = torch.tensor([[440.0, 0, 63.5], [0, 440.0, 63.5], [0, 0, 1]]).expand(batch, 3, 3)
+    v, u = torch.meshgrid(torch.arange(float(S)), torch.arange(float(S)), indexing="ij")
+    z = 0.5 + 0.02 * torch.sin(u / 9) * torch.cos(v / 7)
+    xyz = torch.stack([(u - 63.5) / 440 * z, (v - 63.5) / 440 * z, z - 0.5])
+    mask = torch.zeros(S, S, dtype=torch.bool)
+    mask[20:108, 20:108] = True
+    T = torch.eye(4).repeat(batch, 1, 1)
+    T[:, 2, 3] = 0.5
+    rgb = torch.rand(batch, 3, S, S, generator=torch.Generator().manual_seed(0)) * mask
+    normal = torch.zeros(batch, 3, S, S)
+    normal[:, 2] = -1.0 * mask
+    return RenderView(rgb, normal, (xyz * mask).expand(batch, 3, S, S), mask.expand(batch, S, S), K, T,
+                      torch.zeros(batch, 3), torch.full((batch,), RADIUS))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_update_gives_a_rigid_pose_and_a_field_at_twice_its_resolution(size):
+    torch.manual_seed(0)
+    network = GenFlow(SIZES[size])
+    view = bumpy_view()
+    updates = network(network.encode(view.rgb), view)
+    config = SIZES[size]
+    assert [u.field.flow.shape[-1] for u in updates] == [32] * config.updates_coarse + [64] * config.updates_fine
+    for update in updates:
+        R = update.T_crop_obj[:, :3, :3]
+        torch.testing.assert_close(R @ R.transpose(1, 2), torch.eye(3).expand_as(R), atol=1e-4, rtol=0)
+        assert (update.weight[~update.valid.expand_as(update.weight)] == 0).all()
+        assert (update.field.sensitivity > 0).all()
+
+
+def test_a_perfect_flow_gives_the_true_pose():
+    view = bumpy_view(1)
+    turn = exp_so3(torch.tensor([[0.1, -0.15, 0.2]]))
+    T_true = make_transform(turn @ view.T_crop_obj[:, :3, :3], view.T_crop_obj[:, :3, 3] + torch.tensor([0.01, -0.008, 0.03]))
+    R, t = from_transform(T_true, view.center, view.radius)
+    sub = view.xyz[..., 1::2, 1::2]
+    flow = induced_flow(view, sub, R, t)
+    ones = torch.ones(1, 1, 64, 64)
+    field = FlowField(flow, 5 * ones, ones.expand(1, 2, 64, 64), -5 * ones, 0 * ones)
+    start = from_transform(view.T_crop_obj, view.center, view.radius)
+    update = GenFlow._fit(view, field, 2, *start, 2.0)
+    assert math.degrees(rotation_angle(update.T_crop_obj[:, :3, :3], T_true[:, :3, :3]).item()) < 0.2
+    assert (update.T_crop_obj[:, :3, 3] - T_true[:, :3, 3]).norm() < 1e-3
+
+
+def test_certainty_learns_from_its_own_loss_alone_and_sensitivity_from_the_pose():
+    torch.manual_seed(0)
+    network = GenFlow(SIZES["T"])
+    view = bumpy_view(1)
+    last = network(network.encode(view.rgb), view)[-1]
+    last.field.certainty.retain_grad()
+    last.field.sensitivity.retain_grad()
+    last.T_crop_obj.square().sum().backward()
+    assert last.field.certainty.grad is None or not last.field.certainty.grad.any()
+    assert last.field.sensitivity.grad.any()
+
+
+def test_an_empty_render_keeps_the_pose():
+    network = GenFlow(SIZES["T"]).eval()
+    view = bumpy_view(1)
+    nothing = RenderView(0 * view.rgb, 0 * view.normal, 0 * view.xyz, torch.zeros_like(view.mask), view.K,
+                         view.T_crop_obj, view.center, view.radius)
+    with torch.no_grad():
+        last = network(network.encode(view.rgb), nothing)[-1]
+    torch.testing.assert_close(last.T_crop_obj, view.T_crop_obj, atol=1e-5, rtol=0)

@@ -1,0 +1,66 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from flowpose_ros.errors import WeightsError
+from flowpose_ros.networks.scorer import Scorer, ScorerConfig
+from flowpose_ros.networks.weights import REGISTRY, file_hash, load_config, load_weights, save_weights
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    scorer = Scorer()
+    path = tmp_path / "scorer.safetensors"
+    save_weights(path, scorer.state_dict(), kind="scorer", config=scorer.config)
+    return path, scorer
+
+
+def test_weights_come_back_in_half_precision(saved):
+    path, scorer = saved
+    again = Scorer(load_config(path, "scorer", ScorerConfig))
+    load_weights(path, again)
+    for name, value in scorer.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value.half().float())
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(WeightsError, match="none.safetensors: expected a safetensors file, found none"):
+        load_config(tmp_path / "none.safetensors", "scorer", ScorerConfig)
+
+
+def test_a_pickle_is_refused(tmp_path):
+    path = tmp_path / "scorer.safetensors"
+    torch.save(Scorer().state_dict(), path)
+    with pytest.raises(WeightsError, match="expected a safetensors file"):
+        load_config(path, "scorer", ScorerConfig)
+
+
+def test_another_kind_of_network_is_refused(saved):
+    with pytest.raises(WeightsError, match="expected a network of kind 'genflow', got 'scorer'"):
+        load_config(saved[0], "genflow", ScorerConfig)
+
+
+def test_other_shapes_are_refused_with_the_tensor_and_both_shapes(saved):
+    with pytest.raises(WeightsError, match=r"tensor .*: expected shape \[.*\], got \["):
+        load_weights(saved[0], Scorer(ScorerConfig(width=24)))
+
+
+def test_a_missing_tensor_is_named(tmp_path):
+    state = Scorer().state_dict()
+    del state["logit.0.bias"]
+    path = tmp_path / "scorer.safetensors"
+    save_file(state, str(path), {"kind": "scorer", "config": json.dumps({"width": 48})})
+    with pytest.raises(WeightsError, match="tensor logit.0.bias: expected shape .*, got None"):
+        load_weights(path, Scorer())
+
+
+def test_a_wrong_hash_is_refused(saved):
+    path, _ = saved
+    (path.parent / REGISTRY).write_text(json.dumps({path.name: file_hash(path)}))
+    load_weights(path, Scorer())
+    (path.parent / REGISTRY).write_text(json.dumps({path.name: "0" * 64}))
+    with pytest.raises(WeightsError, match="expected sha256 0000"):
+        load_weights(path, Scorer())
