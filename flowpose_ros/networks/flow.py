@@ -19,15 +19,19 @@ from flowpose_ros.networks.encoder import Encoder
 from flowpose_ros.networks.update import UPSAMPLING, FlowField, UpdateBlock
 
 
+PNP_CELLS = 32
+"""The pose is fitted to about this many flow vectors a side."""
+
+
 @dataclass(frozen=True)
 class GenFlowConfig:
     """Shape of the network; part of a weights file."""
 
     widths: tuple[int, int, int] = (32, 64, 96)
-    fine: int = 48
+    fine: int = 32
     coarse: int = 96
     context_widths: tuple[int, int, int] = (24, 40, 64)
-    hidden_fine: int = 48
+    hidden_fine: int = 32
     hidden_coarse: int = 64
     radius: int = 3
     levels_coarse: int = 3
@@ -112,8 +116,9 @@ class GenFlow(nn.Module):
             return self.features((rgb - 0.5) * 4)
 
     def _convolutions(self, tensor: torch.Tensor) -> torch.autocast:
-        """Half precision for convolutions alone: correlation and the pose need fp32."""
-        return torch.autocast(tensor.device.type, torch.bfloat16, enabled=self.bfloat16)
+        """Half precision for convolutions alone, and on a GPU alone: correlation and the pose need
+        fp32, and a CPU without bf16 units takes eight times as long with it."""
+        return torch.autocast(tensor.device.type, torch.bfloat16, enabled=self.bfloat16 and tensor.is_cuda)
 
     def forward(self, query: tuple[torch.Tensor, torch.Tensor], view: RenderView,
                 source: tuple[torch.Tensor, torch.Tensor] | None = None,
@@ -173,9 +178,11 @@ class GenFlow(nn.Module):
         ).probability_within(probability_radius)
         weight = certainty * field.sensitivity * valid
         points = (xyz - view.center[:, :, None, None]) / view.radius[:, None, None, None]
-        problem = PnpProblem(
-            points.flatten(2).transpose(1, 2), (field.flow + pixel).flatten(2).transpose(1, 2),
-            normalise_weights(weight.flatten(2).transpose(1, 2)), view.K, float(size))
+        # More points than these make the pose slower, not better: neighbours err alike.
+        every = max(1, valid.shape[-1] // PNP_CELLS)
+        points, target, chosen = (x[..., ::every, ::every].flatten(2).transpose(1, 2)
+                                  for x in (points, field.flow + pixel, weight))
+        problem = PnpProblem(points, target, normalise_weights(chosen), view.K, float(size))
         R, t = solve_pnp(problem, R, t)
         T = to_transform(R, t, view.center, view.radius)
         return Update(field, T, pixel.expand(B, -1, -1, -1), xyz, valid, weight)
