@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import nn
 
 
@@ -18,6 +19,35 @@ def one_cycle(step: int, steps: int, warm_up: float = 0.05, floor: float = 0.01)
         return (step + 1) / rise
     done = min(1.0, (step - rise) / max(1.0, steps - rise))
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def join_processes() -> tuple[int, int]:
+    """(rank, number) of this process among those that torchrun started; (0, 1) when it is alone."""
+    if "WORLD_SIZE" not in os.environ:
+        return 0, 1
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return dist.get_rank(), dist.get_world_size()
+
+
+def average_gradients(module: nn.Module, processes: int) -> None:
+    """Replace each gradient by its mean over all processes."""
+    if processes == 1:
+        return
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    dist.all_reduce(flat)
+    for gradient, mean in zip(gradients, (flat / processes).split([g.numel() for g in gradients])):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def agreed(wish: bool, processes: int) -> bool:
+    """Whether any process wishes it, so that all do the same."""
+    if processes == 1:
+        return wish
+    votes = torch.tensor(float(wish))
+    dist.all_reduce(votes)
+    return bool(votes > 0)
 
 
 class Average:

@@ -75,7 +75,7 @@ def field_losses(update: Update, batch: PairBatch) -> tuple[torch.Tensor, ...]:
             masked_mean(epe.detach(), visible))
 
 
-def matching_loss(source: torch.Tensor, target: torch.Tensor, batch: PairBatch, cells: int = 128) -> torch.Tensor:
+def matching_loss(source: torch.Tensor, target: torch.Tensor, batch: PairBatch, cells: int = 256) -> torch.Tensor:
     """Cross-entropy of where render cells lie among all query cells, from features [B,C,h,w] alone.
 
     The recurrent unit learns nothing until correlation means something; asking for the match

@@ -6,14 +6,14 @@ Sample i of seed s is always the same, whoever makes it.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from flowpose_ros.geometry.crops import crop_for_poses
 from flowpose_ros.rendering.raycast import RaycastRenderer
@@ -185,11 +185,13 @@ def random_pose(center: np.ndarray, radius: float, rng: np.random.Generator) -> 
 
 
 class PairStream(IterableDataset):
-    """Endless samples from `start_index`; worker w of n makes every n-th batch-of-one in order."""
+    """Endless samples from `start_index`: process `rank` of `processes` makes every so many-th batch of
+    `batch` samples, in order, and its loader's workers take these in turn."""
 
     def __init__(self, seed: int, size: int = 128, start_index: int = 0, family: str = "train",
-                 batch: int = 1) -> None:
+                 batch: int = 1, rank: int = 0, processes: int = 1) -> None:
         self.seed, self.size, self.start, self.family, self.batch = seed, size, start_index, family, batch
+        self.rank, self.processes = rank, processes
 
     def make(self, maker: PairMaker, index: int) -> PairBatch:
         """Sample `index`, always the same."""
@@ -202,11 +204,21 @@ class PairStream(IterableDataset):
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         maker = PairMaker(self.seed, self.size, self.family)
         # A loader takes whole batches from its workers in turn.
-        step = self.start + number * self.batch
+        first = self.start + (number * self.processes + self.rank) * self.batch
         while True:
-            for index in range(step, step + self.batch):
+            for index in range(first, first + self.batch):
                 yield self.make(maker, index)
-            step += workers * self.batch
+            first += workers * self.processes * self.batch
+
+
+def batches_of(stream: PairStream, workers: int, join: Callable = collate) -> DataLoader:
+    """Batches of a stream, made ahead by `workers` processes (0: as they are asked for).
+
+    The processes are spawned: a fork copies locks that the threads of ray casting hold, and then waits
+    for ever.
+    """
+    ahead = {"multiprocessing_context": "spawn", "prefetch_factor": 4} if workers else {}
+    return DataLoader(stream, batch_size=stream.batch, num_workers=workers, collate_fn=join, **ahead)
 
 
 def contact_sheet(batch: PairBatch) -> np.ndarray:

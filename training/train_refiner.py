@@ -1,4 +1,7 @@
-"""Train the flow refiner on synthetic pairs: python -m training.train_refiner --help."""
+"""Train the flow refiner on synthetic pairs: python -m training.train_refiner --help.
+
+Several processes share each batch: torchrun --nproc-per-node 2 -m training.train_refiner.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,14 @@ import time
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from flowpose_ros.networks.flow import SIZES, GenFlow, RenderView
 from flowpose_ros.networks.weights import save_weights
-from training.loop import Average, Running, load_checkpoint, one_cycle, save_checkpoint
+from training.loop import (Average, Running, agreed, average_gradients, join_processes, load_checkpoint,
+                           one_cycle, save_checkpoint)
 from training.losses import LossWeights, matching_loss, refiner_loss
-from training.pairs import PairBatch, PairStream, collate
+from training.pairs import PairBatch, PairStream, batches_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +28,20 @@ class RefinerTraining:
 
     size: str = "T"
     crop: int = 128
-    steps: int = 8000
-    batch: int = 8
+    steps: int = 7500
+    batch: int = 6
     learning_rate: float = 5e-4
     weight_decay: float = 1e-4
     clip: float = 1.0
     seed: int = 0
-    pose_from: float = 0.1
+    features_until: float = 0.2
+    pose_from: float = 0.3
     pose_ramp: float = 0.1
+
+    def features_alone(self, step: int) -> bool:
+        """Whether only the features learn at a step: correlation that means nothing teaches no flow, and
+        features alone take a third of the time."""
+        return step < self.features_until * self.steps
 
     def pose_share(self, step: int) -> float:
         """Share of the pose loss at a step: solving on flow that is still noise teaches nothing."""
@@ -47,7 +56,13 @@ def view_of(batch: PairBatch) -> RenderView:
 
 def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, save_every: int,
           max_minutes: float | None) -> Path:
-    """Train, or continue what `folder` holds, and return the path of the exported weights."""
+    """Train, or continue what `folder` holds, and return the path of the exported weights.
+
+    Raises ValueError when the batch cannot be shared equally by the processes.
+    """
+    rank, processes = join_processes()
+    if config.batch % processes:
+        raise ValueError(f"batch: expected a multiple of the {processes} processes, got {config.batch}")
     torch.manual_seed(config.seed)
     torch.set_num_threads(threads)
     network = GenFlow(SIZES[config.size]).to(memory_format=torch.channels_last)
@@ -62,50 +77,57 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
         # The length of the run may change when it is continued; everything else may not.
         same = {k: v for k, v in dataclasses.asdict(config).items() if k != "steps"}
         step = load_checkpoint(checkpoint, config=same, module=network, average=average, optimiser=optimiser)
-    stream = PairStream(config.seed, config.crop, step * config.batch, batch=config.batch)
-    loader = DataLoader(stream, batch_size=config.batch, num_workers=workers, collate_fn=collate,
-                        prefetch_factor=4 if workers else None, drop_last=True)
+    share = config.batch // processes
+    stream = PairStream(config.seed, config.crop, step * config.batch, batch=share, rank=rank, processes=processes)
+    def keep(step: int) -> Path:
+        save_checkpoint(checkpoint, step=step, config=dataclasses.asdict(config), module=network,
+                        average=average, optimiser=optimiser)
+        path = weights_path(folder, config)
+        save_weights(path, average.state, kind="genflow", config=network.config)
+        return path
+
     running, weights, begin = Running(), LossWeights(), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    bar = tqdm(total=config.steps, initial=step, unit="step", desc=f"refiner {config.size}", mininterval=10)
-    for batch in loader:
-        if step >= config.steps or (max_minutes and time.monotonic() - begin > 60 * max_minutes):
+    bar = tqdm(total=config.steps, initial=step, unit="step", desc=f"refiner {config.size}", mininterval=10,
+               disable=rank > 0)
+    for batch in batches_of(stream, workers):
+        late = max_minutes is not None and time.monotonic() - begin > 60 * max_minutes
+        if step >= config.steps or agreed(late, processes):
             break
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * one_cycle(step, config.steps)
         query, source = network.encode(batch.query_rgb), network.encode(batch.render_rgb)
-        losses = refiner_loss(network(query, view_of(batch), source), batch, weights, config.pose_share(step))
         match = sum(matching_loss(s, q, batch) for s, q in zip(source, query))
+        total, figures = weights.matching * match, {"match": match.item()}
+        if not config.features_alone(step):
+            losses = refiner_loss(network(query, view_of(batch), source), batch, weights, config.pose_share(step))
+            total = total + losses.total
+            figures.update(loss=losses.total.item(), epe=losses.flow_error, cert=losses.certainty_error,
+                           pose=losses.pose_error, start=losses.start_error)
         optimiser.zero_grad(set_to_none=True)
-        (losses.total + weights.matching * match).backward()
+        total.backward()
+        average_gradients(network, processes)
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
         if torch.isfinite(norm):
             optimiser.step()
             average.update(network)
         step += 1
-        running.add(loss=losses.total.item(), match=match.item(), epe=losses.flow_error, cert=losses.certainty_error,
-                    pose=losses.pose_error, start=losses.start_error, skipped=float(not torch.isfinite(norm)))
+        running.add(**figures, skipped=float(not torch.isfinite(norm)))
         bar.update()
-        if step % 100 == 0:
+        if rank == 0 and step % 100 == 0:
             means = running.means()
             bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()})
             with log.open("a") as out:
                 out.write(json.dumps({"step": step, "seconds": time.monotonic() - begin, **means}) + "\n")
-        if step % save_every == 0 or step == config.steps:
-            save_checkpoint(checkpoint, step=step, config=dataclasses.asdict(config), module=network,
-                            average=average, optimiser=optimiser)
-            export(network, average, folder, config)
+        if rank == 0 and step % save_every == 0:
+            keep(step)
     bar.close()
-    save_checkpoint(checkpoint, step=step, config=dataclasses.asdict(config), module=network,
-                    average=average, optimiser=optimiser)
-    return export(network, average, folder, config)
+    return keep(step) if rank == 0 else weights_path(folder, config)
 
 
-def export(network: GenFlow, average: Average, folder: Path, config: RefinerTraining) -> Path:
-    """Write the averaged weights as fp16 safetensors."""
-    path = folder / f"genflow_{config.size.lower()}.safetensors"
-    save_weights(path, average.state, kind="genflow", config=network.config)
-    return path
+def weights_path(folder: Path, config: RefinerTraining) -> Path:
+    """Where a run's averaged weights are written, as fp16 safetensors."""
+    return folder / f"genflow_{config.size.lower()}.safetensors"
 
 
 def main() -> None:

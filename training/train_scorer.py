@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from flowpose_ros.geometry.rotations import perturb_rotations, random_rotations
@@ -21,7 +20,7 @@ from flowpose_ros.networks.scorer import Scorer, cell_cover
 from flowpose_ros.networks.weights import load_config, load_weights, save_weights
 from flowpose_ros.rendering.templates import render_views
 from training.loop import Average, Running, load_checkpoint, one_cycle, save_checkpoint
-from training.pairs import PairMaker, PairStream
+from training.pairs import PairMaker, PairStream, batches_of
 
 NEAR = np.radians(25)
 FAR = np.radians(45)
@@ -108,12 +107,10 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
         step = load_checkpoint(checkpoint, config=same, module=scorer, average=average, optimiser=optimiser)
     stream = ScorerStream(config.seed, config.crop, step * config.queries, batch=config.queries)
     stream.templates, stream.near_share = config.templates, config.near_share
-    loader = DataLoader(stream, batch_size=config.queries, num_workers=workers, collate_fn=stack,
-                        prefetch_factor=4 if workers else None)
     running, begin = Running(), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=config.steps, initial=step, unit="step", desc="scorer", mininterval=10)
-    for batch in loader:
+    for batch in batches_of(stream, workers, stack):
         if step >= config.steps or (max_minutes and time.monotonic() - begin > 60 * max_minutes):
             break
         for group in optimiser.param_groups:

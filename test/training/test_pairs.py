@@ -8,13 +8,12 @@ import torch
 from reference.flow_target import flow_and_visibility
 from scipy.ndimage import binary_erosion
 from scipy.spatial.transform import Rotation
-from torch.utils.data import DataLoader
 
 from flowpose_ros.geometry.crops import crop_for_poses
 from flowpose_ros.rendering.raycast import RaycastRenderer
 from training.gbuffer import Instance, Material, Scene, render_gbuffer, scene_depth
 from training.objects import random_object
-from training.pairs import PairMaker, PairStream, collate, resized_intrinsics
+from training.pairs import PairMaker, PairStream, batches_of, collate, resized_intrinsics
 from training.pools import ObjectPool
 from training.targets import FlowTarget, flow_target
 
@@ -162,7 +161,7 @@ def test_a_sample_is_the_same_whoever_makes_it():
 
 def test_workers_give_the_samples_of_one_process_in_order():
     stream = PairStream(seed=4, size=SIZE, start_index=2, batch=2)
-    batches = iter(DataLoader(stream, batch_size=2, num_workers=2, collate_fn=collate))
+    batches = iter(batches_of(stream, workers=2))
     maker = PairMaker(4, SIZE)
     for first in (2, 4, 6):
         assert equal(next(batches), collate([maker.sample(first), maker.sample(first + 1)]))
