@@ -15,6 +15,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from flowpose_ros.geometry.camera import CropCamera
 from flowpose_ros.geometry.crops import crop_for_poses
 from flowpose_ros.rendering.raycast import RaycastRenderer
 from training.gbuffer import GBuffer, Instance, Scene, render_gbuffer, scene_depth, with_wall
@@ -130,9 +131,13 @@ class PairMaker:
         if (T_init[:3, :3] @ mesh.center + T_init[:3, 3])[2] < 1.2 * mesh.radius:
             return None
         T_gt = known.symmetries.nearest(T_real, T_init)
-        crop = crop_for_poses(torch.from_numpy(points).double(), torch.from_numpy(T_init)[None], self.size)
+        crop = self._crop(torch.from_numpy(points).double(), *torch.from_numpy(np.stack([T_gt, T_init])))
         poses = crop.to_crop(torch.from_numpy(np.stack([T_real, T_gt, T_init])))
         return *poses.numpy(), crop.K[0].numpy()
+
+    def _crop(self, points: torch.Tensor, T_gt: torch.Tensor, T_init: torch.Tensor) -> CropCamera:
+        """The crop that the refiner would take: around the start."""
+        return crop_for_poses(points, T_init[None], self.size)
 
     def _clean_view(self, scene: Scene, K: np.ndarray, size: int) -> CleanView:
         """The scene at `size` x `size` pixels, and its depth at the crop's own size."""

@@ -15,16 +15,31 @@ def perturb_pose(T_cam_obj: np.ndarray, center: np.ndarray, diameter: float,
                  rng: np.random.Generator) -> np.ndarray:
     """A pose [4,4] near T_cam_obj [4,4], turned about `center` [3] of the object.
 
-    60 % nominal: Euler angles N(0, 15 deg), translation N(0, 0.1 d) sideways and N(0, 0.08 z) in
-    depth; 25 % wide: any axis, up to 60 deg, translation x 1.5; 15 % a fifth of nominal.
+    60 % nominal, 25 % wide (any axis, up to 60 deg, translation x 1.5), 15 % a fifth of nominal.
     """
     mode = rng.choice(3, p=(0.6, 0.25, 0.15))
-    reach = (1.0, 1.5, 0.2)[mode]
     if mode == 1:
-        axis = rng.normal(size=3)
-        turn = Rotation.from_rotvec(axis / np.linalg.norm(axis) * rng.uniform(0, WIDEST_ANGLE))
-    else:
-        turn = Rotation.from_euler("xyz", rng.normal(0, NOMINAL_ANGLE * reach, 3))
+        return moved_pose(T_cam_obj, center, diameter, turn_by(rng.uniform(0, WIDEST_ANGLE), rng), 1.5, rng)
+    return nominal_pose(T_cam_obj, center, diameter, rng, (1.0, 0.0, 0.2)[mode])
+
+
+def nominal_pose(T_cam_obj: np.ndarray, center: np.ndarray, diameter: float, rng: np.random.Generator,
+                 reach: float = 1.0) -> np.ndarray:
+    """The papers' noise, times `reach`: Euler angles N(0, 15 deg) and the translation of `moved_pose`."""
+    turn = Rotation.from_euler("xyz", rng.normal(0, NOMINAL_ANGLE * reach, 3))
+    return moved_pose(T_cam_obj, center, diameter, turn, reach, rng)
+
+
+def turn_by(angle: float, rng: np.random.Generator) -> Rotation:
+    """A rotation by `angle` radians about a random axis."""
+    axis = rng.normal(size=3)
+    return Rotation.from_rotvec(axis / np.linalg.norm(axis) * angle)
+
+
+def moved_pose(T_cam_obj: np.ndarray, center: np.ndarray, diameter: float, turn: Rotation, reach: float,
+               rng: np.random.Generator) -> np.ndarray:
+    """T_cam_obj [4,4] turned about `center` [3] and moved: N(0, 0.1 d) sideways and N(0, 0.08 z) in
+    depth, each times `reach`."""
     middle = T_cam_obj[:3, :3] @ center + T_cam_obj[:3, 3]
     sideways = rng.normal(0, NOMINAL_LATERAL * reach * diameter, 2)
     ratio = np.clip(1 + rng.normal(0, NOMINAL_DEPTH * reach), 0.6, 1.6)

@@ -55,8 +55,10 @@ def view_of(batch: PairBatch) -> RenderView:
 
 
 def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, save_every: int,
-          max_minutes: float | None) -> Path:
+          max_minutes: float | None, log_every: int = 100) -> Path:
     """Train, or continue what `folder` holds, and return the path of the exported weights.
+
+    Every `log_every` steps a line with the means of these steps goes to `folder`/log.jsonl.
 
     Raises ValueError when the batch cannot be shared equally by the processes.
     """
@@ -86,7 +88,7 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
         save_weights(path, average.state, kind="genflow", config=network.config)
         return path
 
-    running, weights, begin = Running(), LossWeights(), time.monotonic()
+    running, weights, begin = Running(log_every), LossWeights(), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=config.steps, initial=step, unit="step", desc=f"refiner {config.size}", mininterval=10,
                disable=rank > 0)
@@ -114,7 +116,7 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
         step += 1
         running.add(**figures, skipped=float(not torch.isfinite(norm)))
         bar.update()
-        if rank == 0 and step % 100 == 0:
+        if rank == 0 and step % log_every == 0:
             means = running.means()
             bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()})
             with log.open("a") as out:

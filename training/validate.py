@@ -1,0 +1,195 @@
+"""How far refinement gets from perturbed truths: python -m training.validate --weights FOLDER
+
+On synthetic scenes of held-out objects, or with --dataset on the annotated images of a BOP dataset.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from flowpose_ros.estimation.depth import DepthOptions
+from flowpose_ros.estimation.networks import Networks, load_networks
+from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
+from flowpose_ros.estimation.views import FrameTensors, Shape
+from flowpose_ros.evaluation.bop_dataset import BopDataset
+from flowpose_ros.evaluation.metrics import add_s
+from flowpose_ros.evaluation.table import format_table
+from flowpose_ros.geometry.camera import CropCamera
+from flowpose_ros.geometry.crops import crop_for_poses
+from flowpose_ros.objects.catalogue import ObjectModel
+from flowpose_ros.records import Frame
+from flowpose_ros.rendering.raycast import RaycastRenderer
+from training.pairs import PairMaker
+from training.perturb import moved_pose, nominal_pose, turn_by
+
+ANGLES = (5, 10, 20, 30, 45, 60)
+RECALLS = (0.02, 0.05, 0.1)
+IMAGE_SIZE = 256
+ROOM = 2.5
+"""Half side of a synthetic image over half the longer side of the object's projection."""
+
+Start = Callable[[np.ndarray, np.ndarray, float, np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An object that is seen in a frame: its true pose T_cam_obj [4,4]."""
+
+    frame: Frame
+    model: ObjectModel
+    T_cam_obj: np.ndarray
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of N starts of one kind. Errors are ADD-S, shares of the diameter.
+
+    recall_before: within 0.1 before refinement; recalls: within RECALLS after it; median: after it;
+    better: share of starts that ended nearer to the truth; worse: share that ended farther by over 0.01.
+    """
+
+    start: str
+    depth: bool
+    count: int
+    recall_before: float
+    recalls: tuple[float, ...]
+    median: float
+    better: float
+    worse: float
+
+
+class ImageMaker(PairMaker):
+    """Pairs whose query is a small camera image around the truth, with room for any start."""
+
+    def _crop(self, points: torch.Tensor, T_gt: torch.Tensor, T_init: torch.Tensor) -> CropCamera:
+        return crop_for_poses(points, T_gt[None], self.size, ROOM)
+
+
+def held_out_cases(count: int, seed: int) -> Iterator[Case]:
+    """Synthetic scenes of objects that are never trained on."""
+    maker = ImageMaker(seed, IMAGE_SIZE, "held_out")
+    for index in range(count):
+        pair, thing = maker.sample_with_object(index)
+        image = (pair.query_rgb[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        depth = pair.query_depth[0].numpy()
+        frame = Frame(image, pair.K[0].double().numpy(), depth if depth.any() else None)
+        model = ObjectModel(f"held_out_{index}", None, thing.mesh, thing.symmetries, Path())
+        yield Case(frame, model, pair.T_gt[0].double().numpy())
+
+
+def dataset_cases(dataset: BopDataset) -> Iterator[Case]:
+    """The annotated instances of a dataset."""
+    for sample in dataset.samples():
+        for truth in sample.ground_truth:
+            yield Case(sample.frame, dataset.catalogue[truth.label], truth.T_cam_obj)
+
+
+def starts() -> dict[str, Start]:
+    """The kinds of starts: the papers' noise, and fixed angles about any axis with its translation."""
+    def turned(degrees: int) -> Start:
+        return lambda T, center, diameter, rng: moved_pose(
+            T, center, diameter, turn_by(np.radians(degrees), rng), 1.0, rng)
+
+    return {"nominal": nominal_pose, **{f"{degrees} deg": turned(degrees) for degrees in ANGLES}}
+
+
+def refine_errors(case: Case, start: Start, depth: bool, networks: Networks, renderer: RaycastRenderer,
+                  rng: np.random.Generator) -> tuple[float, float]:
+    """ADD-S before and after refinement, shares of the diameter."""
+    mesh = case.model.mesh
+    T_init = start(case.T_cam_obj, mesh.center, mesh.diameter, rng)
+    tensors = FrameTensors.of(case.frame, depth, networks.device)
+    moved = refine_genflow(tensors, Shape.of(case.model, networks.device), torch.from_numpy(T_init)[None].float(),
+                           networks, renderer, GenFlowOptions(), DepthOptions(), torch.Generator().manual_seed(0))
+    points = mesh.surface_points(500)
+    before, after = (add_s(T, case.T_cam_obj, points) / mesh.diameter for T in (T_init, moved[0].double().numpy()))
+    return before, after
+
+
+def validate(cases: list[Case], networks: Networks, depths: tuple[bool, ...], seed: int) -> list[Row]:
+    """One row per kind of start, without and with depth; cases without depth are left out of the latter."""
+    renderer, rows = RaycastRenderer(), []
+    jobs = [(depth, name, start) for depth in depths for name, start in starts().items()]
+    bar = tqdm(total=len(cases) * len(jobs), unit="start", desc="refining", disable=None)
+    for depth, name, start in jobs:
+        rng = np.random.default_rng(seed)
+        errors = []
+        for case in cases:
+            if not depth or case.frame.depth is not None:
+                errors.append(refine_errors(case, start, depth, networks, renderer, rng))
+            bar.update()
+        if errors:
+            rows.append(row_of(name, depth, np.array(errors)))
+    bar.close()
+    return rows
+
+
+def row_of(name: str, depth: bool, errors: np.ndarray) -> Row:
+    """Summary of errors [N,2] before and after."""
+    before, after = errors.T
+    return Row(name, depth, len(errors), float((before < 0.1).mean()),
+               tuple(float((after < limit).mean()) for limit in RECALLS), float(np.median(after)),
+               float((after < before).mean()), float((after > before + 0.01).mean()))
+
+
+def table_of(rows: list[Row]) -> str:
+    """The rows as a printed table."""
+    header = ("start", "input", "n", "<0.1 d before", *(f"<{limit} d" for limit in RECALLS), "median/d", "better",
+              "worse")
+    return format_table(header, [(r.start, "RGB-D" if r.depth else "RGB", r.count, r.recall_before, *r.recalls,
+                                  r.median, r.better, r.worse) for r in rows])
+
+
+def draw_curves(rows: list[Row], path: Path) -> None:
+    """Recall against the angle of the start."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 4))
+    for depth in (False, True):
+        chosen = [r for r in rows if r.depth == depth and r.start.endswith("deg")]
+        for k, limit in enumerate(RECALLS):
+            axes.plot([int(r.start.split()[0]) for r in chosen], [r.recalls[k] for r in chosen],
+                      "-" if depth else "--", color=f"C{k}", marker=".",
+                      label=f"{'RGB-D' if depth else 'RGB'} < {limit} d" if chosen else None)
+    axes.set(xlabel="start, degrees from the truth", ylabel="share that ends within", ylim=(0, 1.02))
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Command line: print the table; write rows and curves where --output says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", default="", help="folder of weights (default: the shipped ones)")
+    parser.add_argument("--dataset", type=Path, help="BOP dataset in place of synthetic scenes")
+    parser.add_argument("--count", type=int, default=200, help="synthetic scenes")
+    parser.add_argument("--seed", type=int, default=9001)
+    parser.add_argument("--depth", choices=("off", "on", "both"), default="both")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output", type=Path, help="folder for validation.json and validation.png")
+    args = parser.parse_args()
+    networks = load_networks(args.weights, args.device)
+    source = dataset_cases(BopDataset(args.dataset)) if args.dataset else held_out_cases(args.count, args.seed)
+    cases = list(tqdm(source, unit="case", desc="making scenes", disable=None))
+    rows = validate(cases, networks, {"off": (False,), "on": (True,), "both": (False, True)}[args.depth], args.seed)
+    print(table_of(rows))
+    if args.output is not None:
+        args.output.mkdir(parents=True, exist_ok=True)
+        (args.output / "validation.json").write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
+        draw_curves(rows, args.output / "validation.png")
+
+
+if __name__ == "__main__":
+    main()
