@@ -12,15 +12,17 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from flowpose_ros.geometry.rotations import perturb_rotations, random_rotations
+from flowpose_ros.geometry.rotations import angles_between, perturb_rotations, random_rotations
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.scorer import Scorer, cell_cover
 from flowpose_ros.networks.weights import load_config, load_weights, save_weights
 from flowpose_ros.rendering.templates import render_views
 from training.loop import Average, Running, load_checkpoint, one_cycle, save_checkpoint
 from training.pairs import PairMaker, PairStream, batches_of
+from training.perturb import turn_by
 
 NEAR = np.radians(25)
 FAR = np.radians(45)
@@ -34,8 +36,10 @@ class ScorerTraining:
     crop: int = 128
     steps: int = 2500
     queries: int = 4
-    templates: int = 12
-    near_share: float = 0.4
+    near: int = 5
+    between: int = 2
+    flipped: int = 2
+    anywhere: int = 4
     learning_rate: float = 1e-3
     seed: int = 1
 
@@ -51,28 +55,33 @@ class ScorerSample:
 
 
 class ScorerStream(PairStream):
-    """Queries of the pair stream with views of the same object from near the truth and from anywhere."""
+    """Queries of the pair stream with views of the same object around the truth and far from it."""
 
-    templates: int = 12
-    near_share: float = 0.4
+    config: ScorerTraining = ScorerTraining()
 
     def make(self, maker: PairMaker, index: int) -> ScorerSample:
         """Sample `index`, always the same."""
         pair, thing = maker.sample_with_object(index)
         rng = np.random.default_rng([self.seed, index, 77])
-        near = round(self.near_share * self.templates)
-        R_gt = pair.T_gt[0, :3, :3].double().numpy()
-        close = np.concatenate([perturb_rotations(R_gt[None], rng.uniform(0, np.radians(20)), rng)
-                                for _ in range(near)])
-        rotations = np.concatenate([close, random_rotations(self.templates - near, rng)])
-        views = render_views(thing.mesh, maker.renderer, rotations, self.size)
+        T_gt = pair.T_gt[0].double().numpy()
+        views = render_views(thing.mesh, maker.renderer, view_rotations(T_gt[:3, :3], self.config, rng), self.size)
         angles = []
         for R in views.rotations.double().numpy():
             T = np.eye(4)
             T[:3, :3] = R
-            same = thing.symmetries.nearest(pair.T_gt[0].double().numpy(), T)[:3, :3]
-            angles.append(np.arccos(np.clip((np.trace(same.T @ R) - 1) / 2, -1, 1)))
+            angles.append(angles_between(thing.symmetries.nearest(T_gt, T)[None, :3, :3], R[None])[0, 0])
         return ScorerSample(pair.query_rgb, views.rgb, views.mask, torch.tensor(angles).float())
+
+
+def view_rotations(R_gt: np.ndarray, config: ScorerTraining, rng: np.random.Generator) -> np.ndarray:
+    """Rotations [N,3,3]: near the truth; between near and far; half a turn about an axis of the object,
+    as boxes are mistaken, with some noise; anywhere."""
+    near = [perturb_rotations(R_gt[None], rng.uniform(0, np.radians(20)), rng) for _ in range(config.near)]
+    between = [(turn_by(rng.uniform(NEAR, np.pi / 2), rng).as_matrix() @ R_gt)[None] for _ in range(config.between)]
+    axes = rng.integers(0, 3, config.flipped)
+    flips = R_gt @ Rotation.from_rotvec(np.pi * np.eye(3)[axes]).as_matrix()
+    return np.concatenate([*near, *between, perturb_rotations(flips, np.radians(8), rng),
+                           random_rotations(config.anywhere, rng)])
 
 
 def stack(samples: list[ScorerSample]) -> ScorerSample:
@@ -106,7 +115,7 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
         same = {k: v for k, v in dataclasses.asdict(config).items() if k != "steps"}
         step = load_checkpoint(checkpoint, config=same, module=scorer, average=average, optimiser=optimiser)
     stream = ScorerStream(config.seed, config.crop, step * config.queries, batch=config.queries)
-    stream.templates, stream.near_share = config.templates, config.near_share
+    stream.config = config
     running, begin = Running(), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=config.steps, initial=step, unit="step", desc="scorer", mininterval=10)
@@ -158,7 +167,9 @@ def main() -> None:
     parser.add_argument("--max-minutes", type=float, help="stop (resumably) after this long")
     args = parser.parse_args()
     config = ScorerTraining(**{f.name: getattr(args, f.name) for f in fields(ScorerTraining)})
-    print(f"weights: {train(config, args.refiner, args.folder, workers=args.workers, threads=args.threads, max_minutes=args.max_minutes)}")
+    path = train(config, args.refiner, args.folder, workers=args.workers, threads=args.threads,
+                 max_minutes=args.max_minutes)
+    print(f"weights: {path}")
 
 
 if __name__ == "__main__":
