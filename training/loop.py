@@ -16,7 +16,7 @@ def one_cycle(step: int, steps: int, warm_up: float = 0.05, floor: float = 0.01)
     """Share of the peak learning rate: linear rise, then a cosine down to `floor`."""
     rise = max(1.0, warm_up * steps)
     if step < rise:
-        return (step + 1) / rise
+        return min(1.0, (step + 1) / rise)
     done = min(1.0, (step - rise) / max(1.0, steps - rise))
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
@@ -26,7 +26,7 @@ def join_processes() -> tuple[int, int]:
     if "WORLD_SIZE" not in os.environ:
         return 0, 1
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("gloo")  # gradients lie on the CPU, with or without a GPU beside it
     return dist.get_rank(), dist.get_world_size()
 
 
@@ -97,7 +97,7 @@ def load_checkpoint(path: Path, *, config: dict, module: nn.Module, average: Ave
 
 
 class Running:
-    """Median of recent figures, for a progress line that does not jump."""
+    """Mean of recent figures, for a progress line that does not jump."""
 
     def __init__(self, window: int = 100) -> None:
         self.window = window
