@@ -51,8 +51,8 @@ def batch():
     one = PairBatch(
         query_rgb=random_like(3, S, S, seed=1), query_depth=z, render_rgb=random_like(3, S, S, seed=2) * mask,
         render_normal=torch.stack([0 * u, 0 * u, -1.0 * mask]), render_xyz=xyz, render_mask=mask, K=K, T_init=T,
-        T_gt=T, center=center, radius=torch.tensor(DIAMETER / 2), diameter=torch.tensor(DIAMETER), points=points,
-        gt_flow=flow, visible=visible, start_angle=torch.tensor(0.0))
+        T_gt=T, center=center, radius=torch.tensor(DIAMETER / 2), diameter=torch.tensor(DIAMETER),
+        points=points, gt_flow=flow, visible=visible, start_angle=torch.tensor(0.0))
     one = PairBatch(*(getattr(one, f.name)[None] for f in fields(one)))
     return collate([one, one])
 
@@ -127,10 +127,14 @@ def test_an_occluded_pixel_counts_for_the_plain_flow_error_alone(batch):
 def test_certainty_is_the_visibility_of_the_object_alone(batch):
     right = true_update(batch)
     wrong = with_field(right, certainty=-right.field.certainty)
+    occluded = right.valid & ~centres(batch.visible)[:, None]
+    too_sure = with_field(right, certainty=torch.where(occluded, 5.0, right.field.certainty))
     elsewhere = with_field(right, certainty=torch.where(right.valid, right.field.certainty, 9.0))
-    cost, wrong_cost, cost_elsewhere = (field_losses(u, batch)[2].item() for u in (right, wrong, elsewhere))
+    cost, wrong_cost, too_sure_cost, cost_elsewhere = (
+        field_losses(u, batch)[2].item() for u in (right, wrong, too_sure, elsewhere))
     assert cost == pytest.approx(math.log1p(math.exp(-5)), rel=1e-4)
     assert wrong_cost == pytest.approx(cost + 5, rel=1e-4)
+    assert too_sure_cost == pytest.approx(cost + 5 * (occluded.sum() / right.valid.sum()).item(), rel=1e-4)
     assert cost_elsewhere == cost
 
 
@@ -229,7 +233,8 @@ def test_sensitivity_is_held_at_a_mean_of_one_on_the_object(batch):
 def test_matching_equals_the_slow_twin(batch, cells):
     source, target = 4 * random_like(2, 2, 12, cells, cells, seed=3) - 2
     found = matching_loss(source, target, batch)
-    wanted = slow_matching_loss(*(x.double().numpy() for x in (source, target, batch.gt_flow)), batch.visible.numpy())
+    given = (x.double().numpy() for x in (source, target, batch.gt_flow))
+    wanted = slow_matching_loss(*given, batch.visible.numpy())
     assert found.item() == pytest.approx(wanted, rel=1e-5)
 
 
