@@ -203,9 +203,10 @@ class PairStream(IterableDataset):
         return maker.sample(index)
 
     def __iter__(self) -> Iterator[PairBatch]:
-        torch.set_num_threads(1)
-        cv2.setNumThreads(1)
         worker = get_worker_info()
+        if worker:  # without workers, the threads are those of whoever asks
+            torch.set_num_threads(1)
+            cv2.setNumThreads(1)
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         maker = PairMaker(self.seed, self.size, self.family)
         # A loader takes whole batches from its workers in turn.
@@ -223,7 +224,9 @@ def batches_of(stream: PairStream, workers: int, join: Callable = collate) -> Da
     for ever.
     """
     ahead = {"multiprocessing_context": "spawn", "prefetch_factor": 4} if workers else {}
-    return DataLoader(stream, batch_size=stream.batch, num_workers=workers, collate_fn=join, **ahead)
+    # A loader draws a seed for its workers: from its own generator, so that the caller's stays untouched.
+    return DataLoader(stream, batch_size=stream.batch, num_workers=workers, collate_fn=join,
+                      generator=torch.Generator(), **ahead)
 
 
 def contact_sheet(batch: PairBatch) -> np.ndarray:

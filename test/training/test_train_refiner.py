@@ -1,0 +1,176 @@
+"""The refiner's training as a whole, small: it learns, and it goes on exactly where it stopped."""
+
+import json
+import math
+from dataclasses import replace
+from itertools import count, islice
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from flowpose_ros.networks.flow import SIZES, GenFlow, GenFlowConfig
+from flowpose_ros.networks.weights import load_config, load_weights
+from training import train_refiner
+from training.losses import matching_loss
+from training.train_refiner import RefinerTraining, train
+
+SHORT = RefinerTraining(crop=64, steps=6, batch=2, features_until=0.4, pose_from=0.4, pose_ramp=0.2)
+"""Three steps of features alone, then three of all; half the pose loss at step 3, all of it from 4 on."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def same_everywhere(tmp_path_factory):
+    """Procedural objects and backgrounds alone; the threads that training sets are set back."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWPOSE_DATA", str(tmp_path_factory.mktemp("no_data")))
+        patch.delenv("WORLD_SIZE", raising=False)
+        yield
+    torch.set_num_threads(threads)
+
+
+def run(config, folder, *, save_every=1000, max_minutes=None, log_every=100):
+    return train(config, folder, workers=0, threads=1, save_every=save_every, max_minutes=max_minutes,
+                 log_every=log_every)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a SHORT run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(SHORT, folder)
+    return folder
+
+
+def checkpoint_of(folder):
+    return torch.load(folder / "checkpoint.pt", weights_only=True)
+
+
+def assert_same_run(folder, whole):
+    """Weights, their average, the optimiser and the exported weights are equal to the last bit."""
+    found, wanted = checkpoint_of(folder), checkpoint_of(whole)
+    assert found.pop("config") == wanted.pop("config")
+    assert found["step"] == SHORT.steps
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    exported = [load_file(each / "genflow_t.safetensors") for each in (folder, whole)]
+    torch.testing.assert_close(*exported, rtol=0, atol=0)
+
+
+# --- the plan of a run
+
+
+def test_features_learn_alone_before_the_flow_and_the_flow_before_the_pose():
+    config = RefinerTraining(steps=100, features_until=0.2, pose_from=0.3, pose_ramp=0.1)
+    assert [config.features_alone(step) for step in (0, 19, 20, 99)] == [True, True, False, False]
+    shares = [config.pose_share(step) for step in (0, 30, 35, 40, 99)]
+    assert shares == pytest.approx([0, 0, 0.5, 1, 1])
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(train_refiner, "join_processes", lambda: (0, 4))
+    with pytest.raises(ValueError, match="batch: expected a multiple of the 4 processes, got 6"):
+        run(RefinerTraining(batch=6), tmp_path)
+
+
+def test_training_has_the_threads_it_asks_for(tmp_path):
+    train(replace(SHORT, steps=1), tmp_path, workers=0, threads=2, save_every=1000, max_minutes=None)
+    assert torch.get_num_threads() == 2
+
+
+# --- learning
+
+
+def test_matching_and_flow_are_learnt(tmp_path):
+    config = RefinerTraining(crop=64, steps=60, batch=4, learning_rate=1e-3, features_until=0.5)
+    run(config, tmp_path, log_every=10)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log] == [10, 20, 30, 40, 50, 60]
+    assert all(entry["skipped"] == 0 for entry in log)
+    match = [entry["match"] for entry in log]
+    a_guess = math.log(8 * 8) + math.log(16 * 16)
+    assert match[-1] < 0.9 * match[0]
+    assert match[-1] < 0.85 * a_guess
+    assert [("loss" in entry) for entry in log] == [False, False, False, True, True, True]
+    assert log[-1]["loss"] < 0.9 * log[3]["loss"]
+    assert log[-1]["cert"] < math.log(2)  # less than knowing nothing of what is visible
+
+
+def test_the_weights_file_holds_the_average(whole):
+    network = GenFlow(load_config(whole / "genflow_t.safetensors", "genflow", GenFlowConfig))
+    load_weights(whole / "genflow_t.safetensors", network)
+    saved = checkpoint_of(whole)
+    assert network.config == SIZES["T"]
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, saved["average"][name].half().float())
+    assert not torch.equal(saved["average"]["features.out_8.weight"], saved["module"]["features.out_8.weight"])
+
+
+def test_features_alone_leave_the_rest_of_the_network(tmp_path):
+    run(replace(SHORT, steps=2, features_until=1.0), tmp_path)
+    torch.manual_seed(SHORT.seed)
+    fresh = GenFlow(SIZES["T"]).state_dict()
+    trained = checkpoint_of(tmp_path)["module"]
+    learnt = {name.split(".")[0] for name in fresh if not torch.equal(fresh[name], trained[name])}
+    assert learnt == {"features"}
+
+
+def test_a_step_without_a_finite_gradient_is_skipped(monkeypatch, tmp_path):
+    calls = count()  # two a step, one for each level
+
+    def sometimes_nan(*arguments):
+        return matching_loss(*arguments) * (math.nan if next(calls) in (2, 3) else 1.0)
+
+    monkeypatch.setattr(train_refiner, "matching_loss", sometimes_nan)
+    run(replace(SHORT, steps=3, features_until=1.0), tmp_path, log_every=1)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [entry["skipped"] for entry in log] == [0, 1, 0]
+    saved = checkpoint_of(tmp_path)
+    assert saved["average_count"] == 2
+    assert all(value.isfinite().all() for value in saved["module"].values())
+
+
+# --- stopping and going on
+
+
+@pytest.mark.parametrize("steps", [2, 3, 5])
+def test_a_run_that_ran_out_of_time_goes_on_exactly(whole, monkeypatch, tmp_path, steps):
+    with monkeypatch.context() as patch:
+        minutes = count()  # one passes whenever the clock is read: once a step
+        patch.setattr(train_refiner, "time", SimpleNamespace(monotonic=lambda: 60 * next(minutes)))
+        run(SHORT, tmp_path, max_minutes=steps)
+    assert checkpoint_of(tmp_path)["step"] == steps
+    run(SHORT, tmp_path)
+    assert_same_run(tmp_path, whole)
+
+
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(whole, monkeypatch, tmp_path):
+    make = train_refiner.batches_of
+
+    def killed_after_five(stream, workers):
+        yield from islice(make(stream, workers), 5)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_refiner, "batches_of", killed_after_five)
+        with pytest.raises(KeyboardInterrupt):
+            run(SHORT, tmp_path, save_every=2)
+    assert checkpoint_of(tmp_path)["step"] == 4
+    run(SHORT, tmp_path)
+    assert_same_run(tmp_path, whole)
+
+
+def test_equal_runs_give_equal_weights_and_a_finished_run_stays_as_it_is(whole, tmp_path):
+    run(SHORT, tmp_path)
+    run(SHORT, tmp_path)
+    assert_same_run(tmp_path, whole)
+
+
+def test_a_run_may_be_made_longer_and_nothing_else(tmp_path):
+    config = replace(SHORT, steps=1)
+    run(config, tmp_path)
+    run(replace(config, steps=2), tmp_path)
+    assert checkpoint_of(tmp_path)["step"] == 2
+    with pytest.raises(ValueError, match="learning_rate: checkpoint 0.0005, asked for 0.001"):
+        run(replace(config, learning_rate=1e-3), tmp_path)
