@@ -20,7 +20,7 @@ from flowpose_ros.geometry.crops import crop_for_poses
 from flowpose_ros.rendering.raycast import RaycastRenderer
 from training.gbuffer import GBuffer, Instance, Scene, render_gbuffer, scene_depth, with_wall
 from training.lighting import random_lighting, shade
-from training.perturb import perturb_pose
+from training.perturb import EARLY, LATE, StartMixture, perturb_pose
 from training.pools import Backgrounds, ObjectPool, PoolObject
 from training.scene import compose_scene, random_material
 from training.sensor import sense_depth, sense_image
@@ -70,10 +70,13 @@ def collate(samples: list[PairBatch]) -> PairBatch:
 
 
 class PairMaker:
-    """Makes samples of one family of objects; holds what is costly to load."""
+    """Makes samples of one family of objects; holds what is costly to load.
 
-    def __init__(self, seed: int, size: int = 128, family: str = "train") -> None:
-        self.seed, self.size = seed, size
+    late_from: the first sample whose start is drawn from the late mixture; None for none.
+    """
+
+    def __init__(self, seed: int, size: int = 128, family: str = "train", late_from: int | None = None) -> None:
+        self.seed, self.size, self.late_from = seed, size, late_from
         self.pool, self.backgrounds = ObjectPool(family), Backgrounds()
         self.renderer = RaycastRenderer()
 
@@ -89,17 +92,18 @@ class PairMaker:
             slow = int(self.seed * 1_000_003 + index // 24 + rng.integers(0, 48))
             real = self.pool.draw(rng, slow)
             known = real.flat if rng.random() < FLAT_SHARE else real
-            made = self._attempt(known, real if rng.random() < 0.5 else known, slow, rng)
+            late = self.late_from is not None and index >= self.late_from
+            made = self._attempt(known, real if rng.random() < 0.5 else known, slow, rng, LATE if late else EARLY)
             if made is not None:
                 return made, known
         raise RuntimeError(f"sample {index} of seed {self.seed}: no visible target in {ATTEMPTS} attempts")
 
-    def _attempt(self, known: PoolObject, real: PoolObject, seed: int,
-                 rng: np.random.Generator) -> PairBatch | None:
+    def _attempt(self, known: PoolObject, real: PoolObject, seed: int, rng: np.random.Generator,
+                 mixture: StartMixture) -> PairBatch | None:
         """A sample whose render shows `known` and whose query shows `real`; None if little is seen."""
         mesh = known.mesh
         points = mesh.surface_points(256, seed=0)
-        start = self._start(known, points, rng)
+        start = self._start(known, points, rng, mixture)
         if start is None:
             return None
         T_real, T_gt, T_init, K = start
@@ -119,7 +123,7 @@ class PairMaker:
                   T_init, T_gt, mesh.center, mesh.radius, 2 * mesh.radius, points, truth.flow, truth.visible, turn)
         return PairBatch(*(_tensor(value)[None] for value in values))
 
-    def _start(self, known: PoolObject, points: np.ndarray, rng: np.random.Generator):
+    def _start(self, known: PoolObject, points: np.ndarray, rng: np.random.Generator, mixture: StartMixture):
         """T_real, T_gt, T_init [4,4] object to crop camera and K [3,3] of the crop of T_init.
 
         T_real places the object in the query; T_gt is its symmetric equivalent nearest to T_init.
@@ -127,7 +131,7 @@ class PairMaker:
         """
         mesh = known.mesh
         T_real = random_pose(mesh.center, mesh.radius, rng)
-        T_init = perturb_pose(T_real, mesh.center, 2 * mesh.radius, rng)
+        T_init = perturb_pose(T_real, mesh.center, 2 * mesh.radius, rng, mixture)
         if (T_init[:3, :3] @ mesh.center + T_init[:3, 3])[2] < 1.2 * mesh.radius:
             return None
         T_gt = known.symmetries.nearest(T_real, T_init)
@@ -194,9 +198,9 @@ class PairStream(IterableDataset):
     `batch` samples, in order, and its loader's workers take these in turn."""
 
     def __init__(self, seed: int, size: int = 128, start_index: int = 0, family: str = "train",
-                 batch: int = 1, rank: int = 0, processes: int = 1) -> None:
+                 batch: int = 1, rank: int = 0, processes: int = 1, late_from: int | None = None) -> None:
         self.seed, self.size, self.start, self.family, self.batch = seed, size, start_index, family, batch
-        self.rank, self.processes = rank, processes
+        self.rank, self.processes, self.late_from = rank, processes, late_from
 
     def make(self, maker: PairMaker, index: int) -> PairBatch:
         """Sample `index`, always the same."""
@@ -208,7 +212,7 @@ class PairStream(IterableDataset):
             torch.set_num_threads(1)
             cv2.setNumThreads(1)
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        maker = PairMaker(self.seed, self.size, self.family)
+        maker = PairMaker(self.seed, self.size, self.family, self.late_from)
         # A loader takes whole batches from its workers in turn.
         first = self.start + (number * self.processes + self.rank) * self.batch
         while True:

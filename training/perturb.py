@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -11,16 +13,33 @@ NOMINAL_DEPTH = 0.08
 WIDEST_ANGLE = np.radians(60)
 
 
-def perturb_pose(T_cam_obj: np.ndarray, center: np.ndarray, diameter: float,
-                 rng: np.random.Generator) -> np.ndarray:
+@dataclass(frozen=True)
+class StartMixture:
+    """Shares of nominal, wide and near starts; the latter's reach is drawn from near_reach."""
+
+    nominal: float
+    wide: float
+    near: float
+    near_reach: tuple[float, float]
+
+
+EARLY = StartMixture(0.6, 0.25, 0.15, (0.2, 0.2))
+LATE = StartMixture(0.45, 0.15, 0.4, (0.1, 0.5))
+"""Most renders of the outer loop start near; a network that finds the way at all learns to end there."""
+
+
+def perturb_pose(T_cam_obj: np.ndarray, center: np.ndarray, diameter: float, rng: np.random.Generator,
+                 mixture: StartMixture = EARLY) -> np.ndarray:
     """A pose [4,4] near T_cam_obj [4,4], turned about `center` [3] of the object.
 
-    60 % nominal, 25 % wide (any axis, up to 60 deg, translation x 1.5), 15 % a fifth of nominal.
+    Nominal is the papers' noise; wide turns about any axis by up to 60 deg, with 1.5 times its
+    translation; near is a part of nominal.
     """
-    mode = rng.choice(3, p=(0.6, 0.25, 0.15))
+    mode = rng.choice(3, p=(mixture.nominal, mixture.wide, mixture.near))
     if mode == 1:
         return moved_pose(T_cam_obj, center, diameter, turn_by(rng.uniform(0, WIDEST_ANGLE), rng), 1.5, rng)
-    return nominal_pose(T_cam_obj, center, diameter, rng, (1.0, 0.0, 0.2)[mode])
+    reach = 1.0 if mode == 0 else rng.uniform(*mixture.near_reach)
+    return nominal_pose(T_cam_obj, center, diameter, rng, reach)
 
 
 def nominal_pose(T_cam_obj: np.ndarray, center: np.ndarray, diameter: float, rng: np.random.Generator,

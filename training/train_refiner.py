@@ -35,6 +35,7 @@ class RefinerTraining:
     clip: float = 1.0
     seed: int = 0
     features_until: float = 0.2
+    late_from: float = 8 / 15
     pose_from: float = 0.3
     pose_ramp: float = 0.1
 
@@ -80,7 +81,8 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
         same = {k: v for k, v in dataclasses.asdict(config).items() if k != "steps"}
         step = load_checkpoint(checkpoint, config=same, module=network, average=average, optimiser=optimiser)
     share = config.batch // processes
-    stream = PairStream(config.seed, config.crop, step * config.batch, batch=share, rank=rank, processes=processes)
+    stream = PairStream(config.seed, config.crop, step * config.batch, batch=share, rank=rank,
+                        processes=processes, late_from=round(config.late_from * config.steps) * config.batch)
     def keep(step: int) -> Path:
         save_checkpoint(checkpoint, step=step, config=dataclasses.asdict(config), module=network,
                         average=average, optimiser=optimiser)

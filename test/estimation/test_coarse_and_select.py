@@ -1,0 +1,120 @@
+"""What the stages around the networks promise, whatever the weights are."""
+
+import numpy as np
+import pytest
+import torch
+
+from flowpose_ros.errors import DetectionError
+from flowpose_ros.estimation.coarse_gmm import GmmOptions, box_crop, draw_rotations, place, spread_best
+from flowpose_ros.estimation.estimator import check_detection
+from flowpose_ros.estimation.refine_genflow import Judged
+from flowpose_ros.estimation.select import pose_score, select
+from flowpose_ros.estimation.views import Shape, colour_agreement
+from flowpose_ros.geometry.camera import box_around, project
+from flowpose_ros.geometry.rotations import angles_between, mean_nearest_angle, random_rotations, super_fibonacci
+from flowpose_ros.geometry.symmetry import SymmetryGroup
+from flowpose_ros.geometry.transforms import transform_points
+from flowpose_ros.objects.catalogue import ObjectModel
+from flowpose_ros.objects.mesh import Mesh
+from flowpose_ros.records import Detection, Frame
+
+K = torch.tensor([[600.0, 0, 320], [0, 600.0, 240], [0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def shape():
+    """A brick of 0.1 x 0.06 x 0.04 m whose origin is outside of it."""
+    corners = np.array([[x, y, z] for x in (0.2, 0.3) for y in (0.0, 0.06) for z in (0.0, 0.04)], np.float32)
+    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    faces = np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))], np.int32)
+    mesh = Mesh(corners, faces, np.full((12, 3, 3), 0.5, np.float32), np.zeros((12, 3, 2), np.float32),
+                np.full(12, -1, np.int16))
+    return Shape.of(ObjectModel("brick", None, mesh, SymmetryGroup.none(), None), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("middle", [(320, 240), (80, 60), (560, 420)])
+def test_a_placed_object_fills_its_box(shape, middle):
+    box = np.array([middle[0] - 50.0, middle[1] - 40, middle[0] + 50, middle[1] + 40])
+    camera = box_crop(box, K)
+    T = place(Detection("brick", box), K, shape, random_rotations(20, np.random.default_rng(0)), camera)
+    seen = box_around(project(transform_points(T, shape.points), K[None]))
+    sides = seen[:, 2:] - seen[:, :2]
+    # One distance cannot make both sides right: it makes their mean ratio so.
+    ratio = (sides / torch.tensor([100.0, 80.0])).log().mean(1).exp()
+    assert (ratio - 1).abs().max() < 0.2
+    assert ((seen[:, 2:] + seen[:, :2]) / 2 - torch.tensor(middle)).abs().max() < 25
+
+
+def test_second_round_is_drawn_around_the_best():
+    rotations = super_fibonacci(104)
+    spacing = mean_nearest_angle(rotations)
+    logits = np.full(104, -20.0)
+    logits[17] = 5.0
+    drawn = draw_rotations(rotations, logits, spacing, GmmOptions(samples=400), np.random.default_rng(0))
+    angles = angles_between(drawn, rotations[17:18])[:, 0]
+    # The length of a 3D Gaussian of deviation s is 1.6 s on average.
+    assert angles.mean() == pytest.approx(1.6 * 0.9 * spacing, rel=0.1)
+
+
+def test_second_round_weighs_components_by_score():
+    rotations = super_fibonacci(104)
+    logits = np.full(104, -50.0)
+    logits[3], logits[90] = 2.0, 2.0 - np.log(3)
+    drawn = draw_rotations(rotations, logits, 0.05, GmmOptions(samples=2000), np.random.default_rng(0))
+    nearest = angles_between(drawn, rotations[[3, 90]]).argmin(1)
+    assert (nearest == 0).mean() == pytest.approx(0.75, abs=0.04)
+
+
+def test_chosen_rotations_are_the_best_and_apart():
+    rotations, rng = random_rotations(300, np.random.default_rng(1)), np.random.default_rng(2)
+    logits = rng.normal(size=300)
+    chosen = spread_best(rotations, logits, 10, np.radians(30))
+    assert chosen[0] == logits.argmax() and list(logits[chosen]) == sorted(logits[chosen], reverse=True)
+    angles = angles_between(rotations[chosen], rotations[chosen])
+    assert angles[~np.eye(10, dtype=bool)].min() >= np.radians(30)
+
+
+def test_colours_agree_whatever_the_exposure_and_not_when_turned():
+    picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).repeat_interleave(4, 2)
+    picture = picture.repeat_interleave(4, 3)
+    mask = torch.zeros(1, 128, 128, dtype=torch.bool)
+    mask[:, 20:100, 30:110] = True
+    assert colour_agreement(picture * mask[:, None], mask, 0.4 * picture + 0.1) > 0.98
+    assert colour_agreement(picture * mask[:, None], mask, picture.flip(-1)) < 0.6
+    plain = torch.full_like(picture, 0.3) * mask[:, None]
+    assert colour_agreement(plain, mask, picture) == pytest.approx(0.5, abs=0.02)
+
+
+def judged(scores, depth=None):
+    """Hypotheses told apart by all that is judged at once."""
+    scores = torch.tensor(scores)
+    T = torch.eye(4).repeat(len(scores), 1, 1)
+    T[:, 0, 3] = torch.arange(len(scores)) * 0.1
+    return Judged(T, scores, scores, scores, depth, torch.eye(6).repeat(len(scores), 1, 1))
+
+
+def test_a_refinement_that_looks_worse_is_undone():
+    start, refined = judged([0.5, 0.8]), judged([0.6, 0.3])
+    refined.T_cam_obj[:, 1, 3] = 1.0
+    best, other = select(start, refined)
+    assert best.kept_start and best.T_cam_obj[0, 3] == pytest.approx(0.1) and best.T_cam_obj[1, 3] == 0
+    assert not other.kept_start and other.T_cam_obj[1, 3] == 1.0 and best.score > other.score
+
+
+def test_a_score_is_in_range_and_each_witness_can_veto():
+    good = judged([1.0, 0.9, 0.0], torch.tensor([1.0, 0.9, 0.0]))
+    score = pose_score(good)
+    assert score.min() > 0 and score.max() <= 1 and (score.diff() < 0).all()
+    for name in ("inlier_ratio", "match", "colour", "depth_agreement"):
+        spoilt = judged([0.9], torch.tensor([0.9]))
+        getattr(spoilt, name)[0] = 0.0
+        assert pose_score(spoilt) < 0.5 * pose_score(judged([0.9], torch.tensor([0.9])))
+
+
+@pytest.mark.parametrize("box, message", [
+    ([10, 10, np.nan, 50], "finite"), ([10, 10, 13, 50], "8 pixels"), ([10, 10, 50], "4 finite"),
+    ([-90, 10, -20, 50], "inside the 640 x 480"), ([700, 10, 790, 50], "inside the 640 x 480")])
+def test_an_unusable_box_is_refused_by_name(box, message):
+    frame = Frame(np.zeros((480, 640, 3), np.uint8), K.double().numpy())
+    with pytest.raises(DetectionError, match=f"mug: box: .*{message}"):
+        check_detection(Detection("mug", np.array(box, dtype=float)), frame)
