@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from flowpose_ros.networks.flow import SIZES, GenFlow, RenderView
+from flowpose_ros.networks.matching import joint_features
 from flowpose_ros.networks.weights import save_weights
 from training.loop import (Average, Running, agreed, average_gradients, join_processes, load_checkpoint,
                            one_cycle, save_checkpoint)
@@ -28,7 +29,7 @@ class RefinerTraining:
 
     size: str = "T"
     crop: int = 128
-    steps: int = 7500
+    steps: int = 9200
     batch: int = 6
     learning_rate: float = 5e-4
     weight_decay: float = 1e-4
@@ -36,13 +37,19 @@ class RefinerTraining:
     seed: int = 0
     features_until: float = 0.2
     late_from: float = 8 / 15
+    alternate_from: float = 0.57
+    updates_every: int = 4
     pose_from: float = 0.3
     pose_ramp: float = 0.1
 
     def features_alone(self, step: int) -> bool:
-        """Whether only the features learn at a step: correlation that means nothing teaches no flow, and
-        features alone take a third of the time."""
-        return step < self.features_until * self.steps
+        """Whether only the features learn at a step, which takes a third of the time.
+
+        At first, because correlation that means nothing teaches no flow; later in most steps, because
+        matching and all updates live on them.
+        """
+        alternating = step >= self.alternate_from * self.steps and step % self.updates_every != 0
+        return step < self.features_until * self.steps or alternating
 
     def pose_share(self, step: int) -> float:
         """Share of the pose loss at a step: solving on flow that is still noise teaches nothing."""
@@ -101,7 +108,8 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * one_cycle(step, config.steps)
         query, source = network.encode(batch.query_rgb), network.encode(batch.render_rgb)
-        match = sum(matching_loss(s, q, batch) for s, q in zip(source, query))
+        match = sum(matching_loss(s, q, batch) for s, q in zip((*source, joint_features(source)),
+                                                               (*query, joint_features(query))))
         total, figures = weights.matching * match, {"match": match.item()}
         if not config.features_alone(step):
             losses = refiner_loss(network(query, view_of(batch), source), batch, weights, config.pose_share(step))

@@ -13,6 +13,7 @@ from flowpose_ros.cache import cache_folder
 from flowpose_ros.errors import DetectionError, FlowposeError, OptionError
 from flowpose_ros.estimation.coarse_gmm import GmmOptions, TemplateFeatures, coarse_gmm, template_features
 from flowpose_ros.estimation.depth import DepthOptions
+from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, judge, refine_genflow
 from flowpose_ros.estimation.select import select
@@ -40,6 +41,7 @@ class EstimatorOptions:
     device: str = option("auto", "where the networks run", choices=("auto", "cpu", "cuda"), runtime=False)
     weights: str = option("", "folder of weights; the shipped ones if empty", runtime=False)
     gmm: GmmOptions = field(default_factory=GmmOptions)
+    match: MatchOptions = field(default_factory=MatchOptions)
     genflow: GenFlowOptions = field(default_factory=GenFlowOptions)
     fit: DepthOptions = field(default_factory=DepthOptions)
 
@@ -49,7 +51,7 @@ class Estimator:
 
     def __init__(self, catalogue: Catalogue, options: EstimatorOptions = EstimatorOptions()) -> None:
         """Load the networks. Raises OptionError or WeightsError."""
-        for part in (options, options.gmm, options.genflow, options.fit):
+        for part in (options, options.gmm, options.match, options.genflow, options.fit):
             check_options(part)
         if options.device == "cuda" and not torch.cuda.is_available():
             raise OptionError("device: expected a CUDA device, found none; use cpu or auto")
@@ -116,9 +118,12 @@ class Estimator:
                                 options.gmm, options.fit, rng)
         start = torch.from_numpy(np.stack([h.T_cam_obj for h in hypotheses])).float().to(networks.device)
         clock.lap("coarse")
-        moved = refine_genflow(tensors, shape, start, networks, renderer, options.genflow, options.fit, generator)
+        matched = match_poses(tensors, shape, start, networks, renderer, options.match, options.fit, generator)
+        clock.lap("match")
+        moved = refine_genflow(tensors, shape, matched, networks, renderer, options.genflow, options.fit, generator)
         clock.lap("refine")
-        judged = [judge(tensors, shape, T, networks, renderer, options.genflow, options.fit) for T in (start, moved)]
+        judged = [judge(tensors, shape, T, networks, renderer, options.genflow, options.fit)
+                  for T in (start, matched, moved)]
         best = select(*judged)[0]
         clock.lap("select")
         instance = detection.instance if detection.instance is not None else index

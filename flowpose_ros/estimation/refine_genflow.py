@@ -9,7 +9,7 @@ import torch
 from flowpose_ros.estimation.depth import DepthOptions, depth_agreement, fit_depth
 from flowpose_ros.estimation.icp import refine_icp
 from flowpose_ros.estimation.networks import CROP_SIZE, Networks
-from flowpose_ros.estimation.views import FrameTensors, Shape, Views, colour_agreement
+from flowpose_ros.estimation.views import FrameTensors, Shape, Views, colour_agreement, sane
 from flowpose_ros.geometry.pnp import PnpProblem, from_transform, normalise_weights, pose_covariance
 from flowpose_ros.geometry.camera import project
 from flowpose_ros.geometry.transforms import rotation_angle, transform_points
@@ -82,13 +82,6 @@ def fit_to_depth(frame: FrameTensors, views: Views, update: Update, shape: Shape
                              update.valid, frame.depth_crop(views.camera), views.camera.K, T_crop,
                              shape.diameter, options, generator)
     return sane(fitted, views, shape)
-
-
-def sane(T_crop: torch.Tensor, views: Views, shape: Shape) -> torch.Tensor:
-    """Poses [B,4,4] that are finite and in front of the camera; the rendered ones elsewhere."""
-    z = T_crop[:, 2, :3] @ shape.center + T_crop[:, 2, 3]
-    good = torch.isfinite(T_crop).all(-1).all(-1) & (z > 1.05 * shape.radius)
-    return torch.where(good[:, None, None], T_crop, views.T_crop_obj)
 
 
 def stands_still(before: torch.Tensor, after: torch.Tensor, shape: Shape, options: GenFlowOptions) -> bool:

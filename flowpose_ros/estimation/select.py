@@ -12,8 +12,8 @@ from flowpose_ros.records import Refined
 def pose_score(judged: Judged) -> torch.Tensor:
     """Scores [B] in [0,1]: the geometric mean of what supports a pose.
 
-    The weighted inlier ratio (GoTrack's quality), the scorer's match, the colours' correlation and, where there is depth, its
-    agreement: each can veto, none decides alone.
+    The weighted inlier ratio (GoTrack's quality), the scorer's match, the colours' correlation and, where
+    there is depth, its agreement: each can veto, none decides alone.
     """
     parts = [judged.inlier_ratio.clamp(1e-3, 1), judged.match.clamp(1e-3, 1), judged.colour.clamp(1e-3, 1)]
     if judged.depth_agreement is not None:
@@ -22,20 +22,22 @@ def pose_score(judged: Judged) -> torch.Tensor:
     return torch.stack(parts).log().mean(0).exp()
 
 
-def select(start: Judged, refined: Judged) -> list[Refined]:
-    """One answer per hypothesis, best first; a refinement that looks worse than its start is undone.
+def select(*stages: Judged) -> list[Refined]:
+    """One answer per hypothesis, best first: that of the stage after which it looked best, so that a
+    refinement that looks worse than its start is undone.
 
-    start and refined hold the same B hypotheses before and after refinement.
+    stages hold the same B hypotheses, the starts first.
     """
-    score_start, score_refined = pose_score(start), pose_score(refined)
-    kept = score_start > score_refined
+    scores = torch.stack([pose_score(stage) for stage in stages])
     answers = []
-    for i in range(len(kept)):
-        source, score = (start, score_start) if kept[i] else (refined, score_refined)
-        T = rigid(source.T_cam_obj[i].double().cpu().numpy())
-        answers.append(Refined(T, float(source.inlier_ratio[i].clamp(0, 1)),
+    # Of equals the last: the more refined.
+    best = len(stages) - 1 - scores.flip(0).argmax(0)
+    for i, k in enumerate(best.tolist()):
+        source = stages[k]
+        answers.append(Refined(rigid(source.T_cam_obj[i].double().cpu().numpy()),
+                               float(source.inlier_ratio[i].clamp(0, 1)),
                                symmetric(source.covariance[i].double().cpu().numpy()),
-                               float(score[i]), bool(kept[i])))
+                               float(scores[k, i]), kept_start=k == 0))
     return sorted(answers, key=lambda r: -r.score)
 
 

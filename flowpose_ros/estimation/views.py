@@ -84,6 +84,13 @@ class Views:
                           shape.center.expand(B, 3), shape.center.new_full((B,), shape.radius))
 
 
+def sane(T_crop: torch.Tensor, views: Views, shape: Shape) -> torch.Tensor:
+    """Poses [B,4,4] that are finite and in front of the camera; the rendered ones elsewhere."""
+    z = T_crop[:, 2, :3] @ shape.center + T_crop[:, 2, 3]
+    good = torch.isfinite(T_crop).all(-1).all(-1) & (z > 1.05 * shape.radius)
+    return torch.where(good[:, None, None], T_crop, views.T_crop_obj)
+
+
 def colour_agreement(rendered: torch.Tensor, mask: torch.Tensor, query: torch.Tensor, cell: int = 4) -> torch.Tensor:
     """Scores [B] in [0,1] of how alike render and query are coloured, whatever the light.
 

@@ -1,0 +1,55 @@
+"""Global matching: where in the whole query each cell of a render lies, from features alone (GMFlow).
+
+The recurrent updates look a few cells around the current pose; a match looks everywhere, so it finds
+the way from farther off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from flowpose_ros.geometry.camera import pixel_grid
+
+STRIDE = 4
+"""Pixels of a cell of the joint features."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Of each of N = h*w render cells: pixel [B,N,2] where the query shows it; confidence [B,N] in [0,1]
+    that both name each other."""
+
+    pixel: torch.Tensor
+    confidence: torch.Tensor
+
+
+def joint_features(features: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Features [B,C,h,w] at 1/4 whose correlation is the sum of those at 1/4 and, interpolated, at 1/8."""
+    fine, coarse = (f.float() for f in features)
+    width = fine.shape[1] + coarse.shape[1]
+    coarse = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear")
+    return torch.cat([f * (width / f.shape[1]) ** 0.25 for f in (fine, coarse)], 1)
+
+
+@torch.no_grad()
+def match_cells(source: torch.Tensor, target: torch.Tensor, on_object: torch.Tensor) -> Matches:
+    """Matches of joint features source and target [B,C,h,w]; on_object [B,h*w] bool limits who is asked.
+
+    Confidence is the product of both softmaxes (LoFTR 3.3); the place is their mean over the 3 x 3
+    cells around the best.
+    """
+    B, C, h, w = source.shape
+    logits = source.flatten(2).transpose(1, 2) @ target.flatten(2) / C ** 0.5
+    both = logits.softmax(2) * logits.masked_fill(~on_object[..., None], -1e4).softmax(1)
+    confidence, best = both.max(2)
+    grid = pixel_grid(h, w, source.device).reshape(-1, 2)
+    steps = pixel_grid(3, 3, source.device).reshape(-1, 2) - 1
+    around = grid[best][:, :, None] + steps
+    inside = ((around >= 0) & (around < around.new_tensor([w, h]))).all(-1)
+    index = (around[..., 1].clamp(0, h - 1) * w + around[..., 0].clamp(0, w - 1)).long()
+    share = both.gather(2, index) * inside
+    cell = (share[..., None] * around).sum(2) / share.sum(2, keepdim=True).clamp_min(1e-12)
+    return Matches(cell * STRIDE + (STRIDE - 1) / 2, confidence)

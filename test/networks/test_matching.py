@@ -1,0 +1,57 @@
+"""Matches of constructed features, whose places are known."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from flowpose_ros.networks.matching import STRIDE, joint_features, match_cells
+
+
+def distinct(seed, channels, size):
+    return 4 * torch.randn(1, channels, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def everywhere(size):
+    return torch.ones(1, size * size, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (5, -3)])
+def test_cells_are_found_where_they_went(shift):
+    source = distinct(0, 64, 16)
+    target = torch.roll(source, (shift[1], shift[0]), (2, 3))
+    matches = match_cells(source, target, everywhere(16))
+    v, u = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    stays = ((u + shift[0] >= 0) & (u + shift[0] < 16) & (v + shift[1] >= 0) & (v + shift[1] < 16)).flatten()
+    expected = (torch.stack([u + shift[0], v + shift[1]], -1).reshape(-1, 2) * STRIDE + 1.5).float()
+    torch.testing.assert_close(matches.pixel[0][stays], expected[stays], atol=0.05, rtol=0)
+    assert matches.confidence[0][stays].min() > 0.9
+
+
+def test_a_cell_between_two_is_placed_between_them():
+    target = F.normalize(distinct(1, 64, 8), dim=1) * 20
+    source = target.clone()
+    source[..., 3, 3] = (target[..., 3, 3] + target[..., 3, 4]) / 2
+    source[..., 3, 4] = 0  # its own claim would win
+    place = match_cells(source, target, everywhere(8)).pixel[0, 3 * 8 + 3]
+    assert place[0] == pytest.approx(3.5 * STRIDE + 1.5, abs=1.0) and place[1] == pytest.approx(3 * STRIDE + 1.5, abs=0.2)
+
+
+def test_what_two_cells_want_is_certain_for_neither():
+    source = distinct(2, 64, 8)
+    target = source.clone()
+    source[..., 0, 1] = source[..., 0, 0]
+    confidence = match_cells(source, target, everywhere(8)).confidence[0]
+    assert confidence[:2].max() < 0.6 < confidence[2:].min()
+    # A rival off the object is none.
+    mask = everywhere(8)
+    mask[0, 1] = False
+    assert match_cells(source, target, mask).confidence[0, 0] > 0.9
+
+
+def test_joint_correlation_is_the_sum_of_both_levels():
+    fine, coarse = distinct(3, 32, 8), distinct(4, 96, 4)
+    joint = joint_features((fine, coarse)).flatten(2)[0]
+    big = F.interpolate(coarse, size=(8, 8), mode="bilinear").flatten(2)[0]
+    small = fine.flatten(2)[0]
+    torch.testing.assert_close(joint.T @ joint / 128 ** 0.5, small.T @ small / 32 ** 0.5 + big.T @ big / 96 ** 0.5,
+                               atol=1e-3, rtol=1e-4)
