@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from flowpose_ros.estimation.refine_genflow import GenFlowOptions, judge, refine
 from flowpose_ros.estimation.select import select
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.objects.catalogue import Catalogue
+from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.options import check_options, option
 from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEstimate
 from flowpose_ros.rendering.raycast import RaycastRenderer
@@ -34,7 +35,8 @@ class EstimatorOptions:
 
     coarse: str = option("gmm", "coarse stage", choices=("gmm",), runtime=False)
     refiner: str = option("genflow", "refinement", choices=("genflow",), runtime=False)
-    depth: str = option("auto", "use depth: if there is any, always, or never", choices=("auto", "on", "off"))
+    depth: str = option("auto", "use depth: if there is any, always, or never", choices=("auto", "on", "off"),
+                        runtime=False)
     hypotheses: int = option(5, "hypotheses that are refined for each detection", low=1, high=64)
     score_threshold: float = option(0.0, "poses with a lower score are dropped", low=0.0, high=1.0)
     seed: int = option(0, "of everything random; equal seeds give equal poses", low=0)
@@ -89,8 +91,8 @@ class Estimator:
         estimates: list[PoseEstimate] = []
         dropped: list[Dropped] = []
         timings: dict[str, float] = {}
-        if options.depth == "on" and frame.depth is None:
-            return FrameResult((), tuple(Dropped(d, "no_depth", "depth: expected with every frame, got none")
+        if options.depth == "on" and tensors.depth is None:
+            return FrameResult((), tuple(Dropped(d, "no_depth", "depth: expected with every frame, got no valid pixel")
                                          for d in detections))
         for index, detection in enumerate(detections):
             try:
@@ -107,14 +109,14 @@ class Estimator:
 
     def _estimate_one(self, tensors: FrameTensors, frame: Frame, detection: Detection, index: int,
                       timings: dict[str, float]) -> PoseEstimate:
-        check_detection(detection, frame)
+        seen = check_detection(detection, frame)
         options, networks, renderer = self.options, self._networks, self._renderer
         clock = Clock(timings)
         shape, first = self._prepare(detection.label)
         clock.lap("prepare")
         rng = np.random.default_rng([options.seed, index])
         generator = torch.Generator().manual_seed(options.seed)
-        hypotheses = coarse_gmm(tensors, detection, shape, first, options.hypotheses, networks, renderer,
+        hypotheses = coarse_gmm(tensors, seen, shape, first, options.hypotheses, networks, renderer,
                                 options.gmm, options.fit, rng)
         start = torch.from_numpy(np.stack([h.T_cam_obj for h in hypotheses])).float().to(networks.device)
         clock.lap("coarse")
@@ -125,6 +127,7 @@ class Estimator:
         judged = [judge(tensors, shape, T, networks, renderer, options.genflow, options.fit)
                   for T in (start, matched, moved)]
         best = select(*judged)[0]
+        check_in_front(best.T_cam_obj, shape.model.mesh, detection.label)
         clock.lap("select")
         instance = detection.instance if detection.instance is not None else index
         return PoseEstimate(shape.model.label, instance, best.T_cam_obj, best.score, best.covariance,
@@ -144,13 +147,22 @@ class Clock:
         self._last = now
 
 
-def check_detection(detection: Detection, frame: Frame) -> None:
-    """Raise DetectionError unless a detection's box is finite, large enough and in the image."""
+def check_detection(detection: Detection, frame: Frame) -> Detection:
+    """The detection with its box clipped to the image; raises DetectionError where too little is left of it."""
     box = np.asarray(detection.box, dtype=np.float64)
     height, width = frame.image.shape[:2]
     if box.shape != (4,) or not np.isfinite(box).all():
         raise DetectionError(f"{detection.label}: box: expected 4 finite numbers, got {box.tolist()}")
-    if box[2] - box[0] < MIN_BOX or box[3] - box[1] < MIN_BOX:
-        raise DetectionError(f"{detection.label}: box: expected at least {MIN_BOX:.0f} pixels a side, got {box.tolist()}")
-    if box[2] < 0 or box[3] < 0 or box[0] > width or box[1] > height:
-        raise DetectionError(f"{detection.label}: box: expected inside the {width} x {height} image, got {box.tolist()}")
+    clipped = box.clip(-0.5, np.array([width, height, width, height]) - 0.5)
+    if (clipped[2:] - clipped[:2] < MIN_BOX).any():
+        raise DetectionError(f"{detection.label}: box: expected at least {MIN_BOX:.0f} pixels a side inside the "
+                             f"{width} x {height} image, got {box.tolist()}")
+    return replace(detection, box=clipped)
+
+
+def check_in_front(T_cam_obj: np.ndarray, mesh: Mesh, label: str) -> None:
+    """Raise DetectionError unless a posed object [4,4] has its centre farther than its radius before the camera."""
+    z = T_cam_obj[2, :3] @ mesh.center + T_cam_obj[2, 3]
+    if not z > mesh.radius:
+        raise DetectionError(f"{label}: pose: expected its centre farther than its radius of {mesh.radius:.3f} m "
+                             f"in front of the camera, got z = {z:.3f} m")

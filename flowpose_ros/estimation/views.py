@@ -26,12 +26,13 @@ class FrameTensors:
 
     @staticmethod
     def of(frame: Frame, use_depth: bool, device: torch.device) -> FrameTensors:
-        """The tensors of a frame; depth only if asked for and present."""
+        """The tensors of a frame; depth only if asked for and valid somewhere."""
         image = torch.from_numpy(np.ascontiguousarray(frame.image)).to(device).permute(2, 0, 1).float() / 255
         depth = None
         if use_depth and frame.depth is not None:
             depth = torch.from_numpy(np.ascontiguousarray(frame.depth, dtype=np.float32)).to(device)
             depth = depth.nan_to_num(0.0, 0.0, 0.0).clamp_min(0)
+            depth = depth if depth.any() else None
         return FrameTensors(image, depth, torch.from_numpy(np.asarray(frame.K)).float().to(device))
 
     def crop(self, camera: CropCamera) -> torch.Tensor:

@@ -19,6 +19,10 @@ import torch.nn.functional as F
 from flowpose_ros.errors import GeometryError
 
 
+FOCAL_RANGE = 0.1, 100.0
+"""Smallest and largest focal length that is believed, in image widths."""
+
+
 def check_intrinsics(K: np.ndarray, width: int, height: int) -> None:
     """Raise GeometryError unless K [3,3] is a usable pinhole matrix of a width x height image."""
     K = np.asarray(K)
@@ -28,6 +32,10 @@ def check_intrinsics(K: np.ndarray, width: int, height: int) -> None:
         raise GeometryError(f"K: expected finite numbers, got {K.tolist()}")
     if K[0, 0] <= 0 or K[1, 1] <= 0:
         raise GeometryError(f"K: expected positive focal lengths, got fx={K[0, 0]}, fy={K[1, 1]}")
+    low, high = (width * limit for limit in FOCAL_RANGE)
+    if not (low <= K[0, 0] <= high and low <= K[1, 1] <= high):
+        raise GeometryError(f"K: expected focal lengths of {low:g} to {high:g} pixels for an image {width} wide, "
+                            f"got fx={K[0, 0]}, fy={K[1, 1]}")
     if K[1, 0] != 0 or K[2, 0] != 0 or K[2, 1] != 0 or abs(K[2, 2] - 1) > 1e-6:
         raise GeometryError(f"K: expected an upper triangular matrix ending in 1, got {K.tolist()}")
     if not (-width < K[0, 2] < 2 * width and -height < K[1, 2] < 2 * height):
