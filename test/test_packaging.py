@@ -1,9 +1,12 @@
 """The tree builds with colcon as a ROS 2 package and speaks of no particular machine."""
 
+import ast
+import configparser
 import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -11,6 +14,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 COLCON = Path(sys.executable).with_name("colcon")
 # Written in two halves so that this file does not hold what it looks for.
 MACHINE_PATHS = ["/" + "work/", "/" + "tmp/dev", "/" + "root/", "." + "library"]
+SHARED_FOLDERS = ["config", "launch", "demo"]
+# Distributions whose module has another name; modules that only one renderer needs.
+MODULES = {"opencv-python-headless": "cv2", "open3d-cpu": "open3d", "pillow": "PIL", "PyYAML": "yaml"}
+OPTIONAL_MODULES = {"pyrender", "OpenGL"}
 PUBLIC_INDEXES = ["pypi" + ".org", "pytorch" + ".org/whl", "pythonhosted" + ".org"]
 
 
@@ -30,6 +37,31 @@ def test_no_file_names_a_machine_or_an_index():
         if word.encode() in path.read_bytes()
     ]
     assert not found
+
+
+def imported(*folders):
+    """Top-level names of the modules that files below the folders import, the standard library left out."""
+    nodes = [node for folder in folders for path in (REPOSITORY / folder).rglob("*.py")
+             for node in ast.walk(ast.parse(path.read_text()))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"flowpose_ros"}
+
+
+def test_what_is_imported_is_declared():
+    package = ElementTree.parse(REPOSITORY / "package.xml")
+    ros = {depend.text for depend in package.iter("exec_depend")}
+    assert {"rviz2", "rosbag2"} <= ros, "the launch files start these"
+    assert imported("launch") <= ros
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    required = {MODULES.get(name, name) for name in setup["options"]["install_requires"].split()}
+    assert imported("flowpose_ros") - ros - OPTIONAL_MODULES == required
+
+
+@pytest.mark.parametrize("folder", SHARED_FOLDERS)
+def test_source_distributions_hold_what_is_installed(folder):
+    assert f"recursive-include {folder} *" in (REPOSITORY / "MANIFEST.in").read_text().splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +106,7 @@ def test_colcon_installs_the_package_markers(prefix):
     assert (prefix / "share/flowpose_ros/package.xml").is_file()
 
 
-@pytest.mark.parametrize("folder", ["config", "launch"])
+@pytest.mark.parametrize("folder", SHARED_FOLDERS)
 def test_colcon_installs_shared_files(prefix, folder):
     sources = tracked_below(folder)
     assert sources
