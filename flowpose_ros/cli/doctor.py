@@ -16,6 +16,7 @@ OK, WARN, MISSING = "OK", "WARN", "MISSING"
 MAKE_SETUP = "make setup"
 
 PYTHONS = ((3, 10), (3, 12))
+LIBRARIES = ("scipy", "yaml", "PIL", "tqdm", "trimesh", "safetensors", "rosbags")
 SHARED_MEMORY_MB = 128  # four participants with the 32 MB segment of config/fastdds_profile.xml
 FREE_DISK_GB = 1
 ROS_MODULES = (
@@ -93,6 +94,13 @@ def opencv():
     return Finding("OpenCV", OK, module.__version__)
 
 
+def libraries():
+    problems = [problem for name in LIBRARIES if (problem := load(name)[1])]
+    if problems:
+        return Finding("libraries", MISSING, "; ".join(problems), MAKE_SETUP)
+    return Finding("libraries", OK, ", ".join(LIBRARIES))
+
+
 def opengl():
     """A context of its own process: a broken driver may take the process down with it."""
     code = "import numpy as np; np.infty = np.inf; import pyrender; pyrender.OffscreenRenderer(8, 8).delete()"
@@ -165,7 +173,7 @@ def disk():
     return Finding("disk", OK, f"{free:.0f} GB free in {Path.home()}")
 
 
-CHECKS = (python, torch, open3d, opencv, opengl, ros, middleware, weights, shared_memory, disk)
+CHECKS = (python, torch, open3d, opencv, libraries, opengl, ros, middleware, weights, shared_memory, disk)
 
 
 def load(name):

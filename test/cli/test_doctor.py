@@ -70,6 +70,13 @@ def test_a_module_that_cannot_load_is_missing(tmp_path, monkeypatch):
     assert finding.status == "MISSING" and "libusb-1.0-0" in finding.mend
 
 
+def test_a_missing_library_is_named(monkeypatch):
+    assert doctor.libraries().status == "OK"
+    monkeypatch.setitem(sys.modules, "rosbags", None)
+    finding = doctor.libraries()
+    assert finding.status == "MISSING" and "rosbags" in finding.detail and finding.mend == "make setup"
+
+
 def test_help_lists_all_commands_without_their_libraries():
     script = "import sys; from flowpose_ros.cli.main import main\ntry: main(['--help'])\nfinally: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
