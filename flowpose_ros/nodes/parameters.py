@@ -11,6 +11,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from flowpose_ros.options import check_options
+
 Options = TypeVar("Options")
 MAX_INT64 = 2**63 - 1
 
@@ -51,7 +53,9 @@ def _build(options_class: type[Options], values: dict[str, Any], prefix: str = "
         default = _default(field)
         given[field.name] = (_build(type(default), values, f"{prefix}{field.name}.")
                              if dataclasses.is_dataclass(default) else values[prefix + field.name])
-    return options_class(**given)
+    options = options_class(**given)
+    check_options(options)  # a nested stage's options need not check themselves
+    return options
 
 
 def _default(field: dataclasses.Field) -> Any:

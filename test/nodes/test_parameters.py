@@ -17,6 +17,7 @@ from flowpose_ros.options import check_options, option
 @dataclass(frozen=True)
 class Inner:
     steps: int = option(3, "inner steps", low=1)
+    kind: str = option("x", "an inner kind", choices=("x", "y"))
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,5 @@ def test_changes_are_checked_together_with_the_rest(node):
     assert read_options(node, Outer, [Parameter("inner.steps", value=9)]).inner.steps == 9
     with pytest.raises(OptionError, match="Outer.mode: expected one of a, b, got 'c'"):
         read_options(node, Outer, [Parameter("mode", value="c")])
+    with pytest.raises(OptionError, match="Inner.kind: expected one of x, y, got 'z'"):
+        read_options(node, Outer, [Parameter("inner.kind", value="z")])
