@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -40,9 +40,7 @@ def generate_launch_description():
     rviz = Node(
         package="rviz2", executable="rviz2", condition=IfCondition(given["rviz"]),
         arguments=["-d", str(SHARE / "config" / "flowpose.rviz")], parameters=[{"use_sim_time": True}])
-    # Room for images in Fast DDS's shared memory; with the default, best-effort ones are lost.
-    profile = SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", EnvironmentVariable(
-        "FASTDDS_DEFAULT_PROFILES_FILE", default_value=str(SHARE / "config" / "fastdds_profile.xml")))
     declarations = [DeclareLaunchArgument(name, default_value=default, description=text)
                     for name, (default, text) in ARGUMENTS.items()]
-    return LaunchDescription([*declarations, profile, estimator, player, rviz])
+    # The estimator first: its launch file sets the Fast DDS profile for all that follow.
+    return LaunchDescription([*declarations, estimator, player, rviz])

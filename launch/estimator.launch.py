@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
-from launch.substitutions import LaunchConfiguration
+from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -47,4 +47,7 @@ def generate_launch_description():
                     ("camera_info", given["camera_info"]), ("depth", given["depth"]),
                     ("detections", given["detections"])],
         output="screen")
-    return LaunchDescription([*declarations, estimator])
+    # Room for images in Fast DDS's shared memory; with the default, best-effort ones are lost.
+    profile = SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", EnvironmentVariable(
+        "FASTDDS_DEFAULT_PROFILES_FILE", default_value=str(SHARE / "config" / "fastdds_profile.xml")))
+    return LaunchDescription([*declarations, profile, estimator])

@@ -10,16 +10,10 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import (
-    DeclareLaunchArgument,
-    ExecuteProcess,
-    IncludeLaunchDescription,
-    SetEnvironmentVariable,
-    Shutdown,
-)
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, Shutdown
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PythonExpression
+from launch.substitutions import LaunchConfiguration, PythonExpression
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -58,10 +52,8 @@ def generate_launch_description():
                      "rate": ParameterValue(given["stream_rate"], value_type=float),
                      "output": ParameterValue(given["scores"], value_type=str)}],
         remappings=[("poses", "flowpose/poses"), ("detections", given["detections"])])
-    # Room for images in Fast DDS's shared memory; with the default, best-effort ones are lost.
-    profile = SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", EnvironmentVariable(
-        "FASTDDS_DEFAULT_PROFILES_FILE", default_value=str(SHARE / "config" / "fastdds_profile.xml")))
     declarations = [DeclareLaunchArgument(name, description=text) if default is None else
                     DeclareLaunchArgument(name, default_value=default, description=text)
                     for name, (default, text) in ARGUMENTS.items()]
-    return LaunchDescription([*declarations, profile, estimator, evaluator, play])
+    # The estimator first: its launch file sets the Fast DDS profile for all that follow.
+    return LaunchDescription([*declarations, estimator, evaluator, play])

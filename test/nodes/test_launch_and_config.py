@@ -53,6 +53,17 @@ def test_launch_files_describe_a_launch(path):
     assert module.generate_launch_description().entities
 
 
+def test_the_middleware_gets_its_profile_before_any_program_starts():
+    """Set in one file, which the others include first; what the user has set wins."""
+    estimator, *others = sorted(LAUNCH_FILES, key=lambda path: path.name != "estimator.launch.py")
+    variable = r'"FASTDDS_DEFAULT_PROFILES_FILE"'
+    assert re.search(rf"SetEnvironmentVariable\({variable}, EnvironmentVariable\(\s*{variable}, default_value=",
+                     estimator.read_text())
+    assert "LaunchDescription([*declarations, profile, estimator])" in estimator.read_text()
+    for path in others:
+        assert "LaunchDescription([*declarations, estimator, " in path.read_text(), path.name
+
+
 def test_the_configuration_gives_the_node_its_own_parameters_and_defaults():
     pytest.importorskip("rclpy", reason="rclpy is not installed: `make setup` installs it")
     from flowpose_ros.nodes.estimator import OPTION_CLASSES
