@@ -94,8 +94,9 @@ class FramePipeline:
     def _publishable(self, result: FrameResult) -> tuple[PoseEstimate, ...]:
         for dropped in result.dropped:
             self.drops.add(dropped.reason, dropped.detail)
-        good = tuple(estimate for estimate in result.estimates if publishable(estimate))
+        good = tuple(estimate for estimate in result.estimates
+                     if publishable(estimate, self.catalogue[estimate.label].mesh))
         if len(good) < len(result.estimates):
-            self.drops.add("not_publishable", "a pose was not finite or no rotation",
+            self.drops.add("not_publishable", "a pose was not finite, no rotation, or behind the camera",
                            len(result.estimates) - len(good))
         return good

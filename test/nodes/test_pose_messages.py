@@ -1,5 +1,7 @@
 """Poses into messages and back; nothing that is no pose gets out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -88,10 +90,18 @@ def broken(T_change):
 @pytest.mark.parametrize("bad", [
     estimate(T=broken(((0, 3), np.nan))), estimate(T=broken(((0, 0), 5.0))), estimate(T=np.zeros((4, 4))),
     estimate(T=-np.eye(4)), estimate(score=np.nan), estimate(score=1.5),
-    estimate(covariance=np.full((6, 6), np.inf))])
-def test_what_is_no_pose_is_not_publishable(bad):
-    assert publishable(estimate())
-    assert not publishable(bad)
+    estimate(covariance=np.full((6, 6), np.inf)), estimate(T=pose(translation=(0.1, 0.2, -0.7)))])
+def test_what_is_no_pose_is_not_publishable(catalogue, bad):
+    mesh = catalogue["obj_000001"].mesh
+    assert publishable(estimate(), mesh)
+    assert not publishable(bad, mesh)
+
+
+def test_an_origin_behind_the_camera_is_publishable_while_its_mesh_is_before_it(catalogue):
+    mesh = catalogue["obj_000001"].mesh
+    far = replace(mesh, vertices=mesh.vertices + np.float32([0, 0, 2]))
+    behind = estimate(T=pose(rotation=(0, 0, 0), translation=(0, 0, -1)))
+    assert publishable(behind, far) and not publishable(behind, mesh)
 
 
 def test_stale_markers_are_deleted(catalogue):

@@ -15,13 +15,17 @@ from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.records import PoseEstimate
 
 
-def publishable(estimate: PoseEstimate) -> bool:
-    """Whether pose, covariance and score are finite, the rotation is one, and the score is in [0,1]."""
+def publishable(estimate: PoseEstimate, mesh: Mesh) -> bool:
+    """Whether pose, covariance and score are finite, the rotation is one, and the score is in [0,1].
+
+    The middle of the mesh must lie before the camera; its origin need not, as it may be far from the mesh.
+    """
     try:
         check_transform(estimate.T_cam_obj)
     except GeometryError:
         return False
-    return bool(np.isfinite(estimate.covariance).all()) and 0.0 <= estimate.score <= 1.0
+    z = estimate.T_cam_obj[2, :3] @ mesh.center + estimate.T_cam_obj[2, 3]
+    return bool(z > 0 and np.isfinite(estimate.covariance).all() and 0.0 <= estimate.score <= 1.0)
 
 
 def name_of(estimate: PoseEstimate) -> str:
