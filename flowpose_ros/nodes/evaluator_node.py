@@ -15,8 +15,9 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
+from std_msgs.msg import Header
 from tf2_ros import Buffer, TransformException, TransformListener
-from vision_msgs.msg import Detection2DArray, Detection3DArray
+from vision_msgs.msg import Detection2DArray, Detection3D, Detection3DArray
 
 from flowpose_ros.errors import DatasetError
 from flowpose_ros.evaluation.results import ResultRow, write_results
@@ -49,9 +50,10 @@ class EvaluatorOptions:
 
 @dataclass(frozen=True)
 class _Answer:
-    """A message on `poses` that waits for its transforms."""
+    """A message on `poses` that waits for the transforms of its detections of known objects."""
 
-    message: Detection3DArray
+    header: Header
+    detections: tuple[Detection3D, ...]
     arrived: float
 
 
@@ -68,6 +70,7 @@ class EvaluatorNode(Node):
         self._latencies: dict[int, float] = {}
         self._waiting: list[_Answer] = []
         self._without_tf = 0
+        self._unknown = 0
         self._latest: float | None = None
         self._buffer = Buffer(cache_time=Duration(seconds=3600))
         self._listener = TransformListener(self._buffer, self)
@@ -85,7 +88,7 @@ class EvaluatorNode(Node):
         played = {self._stream.image_at(stamp) for stamp in self._shown}
         targets = [t for t in targets_from_ground_truth(self._stream.dataset) if t.image_id in played]
         print(f"{len(self._latencies)} of {len(played)} images answered, "
-              f"{self._without_tf} poses without a transform")
+              f"{self._without_tf} poses without a transform, {self._unknown} of no known object")
         if targets:
             evaluation = evaluate(self._stream.dataset, self._rows, targets)
             latency = timing_table({"image to poses": list(self._latencies.values())})
@@ -105,8 +108,14 @@ class EvaluatorNode(Node):
         stamp = _nanoseconds(message)
         if self._stream.image_at(stamp) is not None and stamp not in self._latencies:
             self._latencies[stamp] = self._latest - self._shown.setdefault(stamp, self._latest)
-            self._waiting.append(_Answer(message, self._latest))
+            known = tuple(detection for detection in message.detections if self._knows(detection))
+            self._unknown += len(message.detections) - len(known)
+            self._waiting.append(_Answer(message.header, known, self._latest))
             self.get_logger().info(f"{len(self._latencies)} of {len(self._stream)} images answered")
+
+    def _knows(self, detection: Detection3D) -> bool:
+        results = detection.results
+        return bool(results) and results[0].hypothesis.class_id in self._stream.dataset.catalogue
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -117,13 +126,12 @@ class EvaluatorNode(Node):
 
     def _score(self, answer: _Answer, now: float) -> bool:
         """Score an answer when its transforms are here, or without them after the patience."""
-        message = answer.message
-        transforms = [self._look_up(message, detection.id) for detection in message.detections]
+        transforms = [self._look_up(answer.header, detection.id) for detection in answer.detections]
         if None in transforms and now - answer.arrived < TF_PATIENCE_S:
             return False
         self._without_tf += transforms.count(None)
-        stamp = _nanoseconds(message)
-        for detection, transform in zip(message.detections, transforms):
+        stamp = _nanoseconds(answer)
+        for detection, transform in zip(answer.detections, transforms):
             if transform is not None:
                 hypothesis = detection.results[0].hypothesis
                 obj_id = self._stream.dataset.catalogue[hypothesis.class_id].obj_id
@@ -131,17 +139,17 @@ class EvaluatorNode(Node):
                                             transform_matrix(transform), self._latencies[stamp]))
         return True
 
-    def _look_up(self, message: Detection3DArray, name: str):
+    def _look_up(self, header: Header, name: str):
         child = self._options.tf_prefix + name
         try:
-            return self._buffer.lookup_transform(message.header.frame_id, child,
-                                                 Time.from_msg(message.header.stamp)).transform
+            return self._buffer.lookup_transform(header.frame_id, child, Time.from_msg(header.stamp)).transform
         except TransformException:
             return None
 
     def _write(self, evaluation: Evaluation, images: int) -> None:
         path = Path(self._options.output)
         content = {"images": images, "answered": len(self._latencies), "poses_without_transform": self._without_tf,
+                   "poses_of_unknown_objects": self._unknown,
                    "latency_s": float(np.median(list(self._latencies.values()))) if self._latencies else None,
                    "objects": _records(object_table(evaluation))}
         try:

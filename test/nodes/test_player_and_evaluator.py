@@ -41,6 +41,27 @@ def test_every_image_is_answered_and_scored(start_node, scene, tmp_path):
     assert "obj_000001" in evaluator.output and "image to poses" in evaluator.output
 
 
+def test_an_answer_without_a_known_object_is_counted_and_does_no_harm(start_node, scene, client, wait_until, tmp_path):
+    from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
+
+    from flowpose_ros.nodes.messages.frames import header_at
+
+    unknown = ObjectHypothesisWithPose()
+    unknown.hypothesis.class_id = "teapot"
+    stream = BopStream(StreamOptions(dataset=str(scene)))
+    scores = tmp_path / "scores.json"
+    evaluator = start_node("evaluator_node", "--ros-args", *flags(dataset=scene, output=scores), *POSES)
+    publisher = client.create_publisher(Detection3DArray, "/flowpose/poses", 10)
+    wait_until(publisher.get_subscription_count, "connection", evaluator)
+    for index in range(len(stream)):
+        header = header_at(stream.stamp_ns(index), "camera")
+        publisher.publish(Detection3DArray(header=header, detections=[
+            Detection3D(header=header), Detection3D(header=header, results=[unknown])]))
+    assert evaluator.wait(60) == 0, evaluator.output
+    content = json.loads(scores.read_text())
+    assert (content["answered"], content["poses_of_unknown_objects"], content["poses_without_transform"]) == (3, 6, 0)
+
+
 def test_detections_may_come_from_a_file(start_node, scene, client, wait_until, tmp_path):
     from vision_msgs.msg import Detection2DArray
 
