@@ -9,7 +9,7 @@ import torch
 
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig
-from flowpose_ros.networks.weights import load_config, load_weights, shipped_folder
+from flowpose_ros.networks.weights import load_network, shipped_folder
 
 CROP_SIZE = 128
 """Side in pixels of the crops that the shipped weights were trained on."""
@@ -31,10 +31,7 @@ def load_networks(folder: str, device: str) -> Networks:
     """
     root = Path(folder) if folder else shipped_folder()
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    flow_path, scorer_path = root / "genflow_t.safetensors", root / "scorer.safetensors"
-    flow = GenFlow(load_config(flow_path, "genflow", GenFlowConfig))
-    load_weights(flow_path, flow)
-    scorer = Scorer(load_config(scorer_path, "scorer", ScorerConfig))
-    load_weights(scorer_path, scorer)
+    flow = load_network(root / "genflow_t.safetensors", "genflow", GenFlowConfig, GenFlow)
+    scorer = load_network(root / "scorer.safetensors", "scorer", ScorerConfig, Scorer)
     flow.to(chosen, memory_format=torch.channels_last)
     return Networks(flow, scorer.to(chosen), chosen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,10 @@ from torch import nn
 from flowpose_ros.errors import WeightsError
 
 REGISTRY = "weights.json"
+MAX_SIZE = 1024
+"""Largest width, radius or count that a network of ours could have."""
 Config = TypeVar("Config")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def shipped_folder() -> Path:
@@ -35,7 +39,8 @@ def save_weights(path: Path, state: dict[str, torch.Tensor], *, kind: str, confi
 def load_config(path: Path, kind: str, config_class: type[Config]) -> Config:
     """The config dataclass in a weights file's header.
 
-    Raises WeightsError when the file is missing, not safetensors, or of another kind of network.
+    Raises WeightsError when the file is missing, not safetensors, of another kind of network, or when a
+    size in it is not from 1 to MAX_SIZE.
     """
     if not path.is_file():
         raise WeightsError(f"weights {path}: expected a safetensors file, found none")
@@ -48,16 +53,31 @@ def load_config(path: Path, kind: str, config_class: type[Config]) -> Config:
         raise WeightsError(f"weights {path}: expected a network of kind {kind!r}, got {header.get('kind')!r}")
     try:
         fields = json.loads(header["config"])
+        for name, value in fields.items():
+            sizes = value if isinstance(value, list) else [value]
+            if not all(type(size) is int and 0 < size <= MAX_SIZE for size in sizes):
+                raise ValueError(f"{name}: expected whole numbers from 1 to {MAX_SIZE}, got {value!r:.100}")
         return config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(f"weights {path}: header does not hold a {config_class.__name__}: {error}") from error
+
+
+def load_network(path: Path, kind: str, config_class: type[Config], build: Callable[[Config], Network]) -> Network:
+    """The network in a weights file, in fp32; raises WeightsError as load_config and load_weights do."""
+    config = load_config(path, kind, config_class)
+    try:
+        network = build(config)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"weights {path}: expected the sizes of a {kind} network, got {config}: {error}") from error
+    load_weights(path, network)
+    return network
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
     """Load a file's tensors into a module, in fp32.
 
     A file listed in the registry beside it must have the listed SHA-256. Raises WeightsError naming
-    the file and what differs: hash, missing or unexpected tensors, shapes.
+    the file and what differs: hash, missing or unexpected tensors, shapes, numbers that are not finite.
     """
     check_hash(path)
     with safe_open(str(path), "pt") as opened:
@@ -68,6 +88,8 @@ def load_weights(path: Path, module: nn.Module) -> None:
         got = list(state[name].shape) if name in state else None
         if want != got:
             raise WeightsError(f"weights {path}: tensor {name}: expected shape {want}, got {got}")
+        if not torch.isfinite(state[name]).all():
+            raise WeightsError(f"weights {path}: tensor {name}: expected finite numbers, got others")
     module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     module.eval()
 
@@ -78,10 +100,13 @@ def file_hash(path: Path) -> str:
 
 
 def check_hash(path: Path) -> None:
-    """Raise WeightsError when the registry beside a weights file lists another hash for it."""
+    """Raise WeightsError when the registry beside a weights file is broken or lists another hash for it."""
     registry = path.parent / REGISTRY
     if not registry.is_file():
         return
-    listed = json.loads(registry.read_text()).get(path.name)
+    try:
+        listed = json.loads(registry.read_text(encoding="utf-8")).get(path.name)
+    except (AttributeError, OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"weights {registry}: expected a JSON object of hashes by file name, got {error}") from error
     if listed is not None and listed != file_hash(path):
         raise WeightsError(f"weights {path}: expected sha256 {listed}, got {file_hash(path)}")

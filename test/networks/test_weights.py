@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from flowpose_ros.errors import WeightsError
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig
-from flowpose_ros.networks.weights import REGISTRY, file_hash, load_config, load_weights, save_weights
+from flowpose_ros.networks.weights import REGISTRY, file_hash, load_config, load_network, load_weights, save_weights
 
 
 @pytest.fixture
@@ -64,3 +64,31 @@ def test_a_wrong_hash_is_refused(saved):
     (path.parent / REGISTRY).write_text(json.dumps({path.name: "0" * 64}))
     with pytest.raises(WeightsError, match="expected sha256 0000"):
         load_weights(path, Scorer())
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3"])
+def test_a_broken_registry_is_named(saved, text):
+    (saved[0].parent / REGISTRY).write_text(text)
+    with pytest.raises(WeightsError, match="weights.json: expected a JSON object"):
+        load_weights(saved[0], Scorer())
+
+
+@pytest.mark.parametrize("config, said", [
+    ("[]", "ScorerConfig"), ("{", "ScorerConfig"), ('{"depth": 3}', "depth"), ('{"width": 0}', "width: .*got 0"),
+    ('{"width": 1000000000}', "from 1 to 1024, got 1000000000"), ('{"width": "wide"}', "got 'wide'"),
+    ('{"width": 5}', "expected the sizes of a scorer network, got .*width=5"), ('{"width": [48]}', "width=")])
+def test_a_header_that_gives_no_network_is_refused(tmp_path, config, said):
+    path = tmp_path / "scorer.safetensors"
+    save_file(Scorer().state_dict(), str(path), {"kind": "scorer", "config": config})
+    with pytest.raises(WeightsError, match=said):
+        load_network(path, "scorer", ScorerConfig, Scorer)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused(saved, value):
+    path, scorer = saved
+    state = scorer.state_dict()
+    state["logit.0.bias"][3] = value
+    save_weights(path, state, kind="scorer", config=scorer.config)
+    with pytest.raises(WeightsError, match="tensor logit.0.bias: expected finite numbers"):
+        load_network(path, "scorer", ScorerConfig, Scorer)
