@@ -31,6 +31,8 @@ from flowpose_ros.runtime.worker import Worker
 STOP_S = 3.0
 """How long a stopping node waits for the frame in work, seconds."""
 
+NOT_STOPPED = f"the frame in work did not end within {STOP_S:.0f} s"
+
 OPTION_CLASSES = (NodeOptions, AssemblerOptions, EstimatorOptions)
 
 
@@ -53,7 +55,7 @@ class EstimatorNode(LifecycleNode):
         self._outputs: Outputs | None = None
         self._inputs: CameraInputs | None = None
         self._worker: Worker[Bundle, Processed] | None = None
-        self._failure = FlowposeError("the node could not be configured; the log above says why")
+        self._failure = FlowposeError("the node could not be activated; the log above says why")
         self._requests = Services(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On the steady clock: with simulated time a timer would wait for a /clock that never comes.
@@ -64,35 +66,31 @@ class EstimatorNode(LifecycleNode):
         self._stopping = stopping
         if not self.options.autostart:
             return
-        if self.trigger_configure() != TransitionCallbackReturn.SUCCESS:
-            raise self._failure
-        self.trigger_activate()
+        for transition in (self.trigger_configure, self.trigger_activate):
+            if transition() != TransitionCallbackReturn.SUCCESS:
+                raise self._failure
 
     # Transitions
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             self.load()
-        except FlowposeError as error:
-            self._failure = error
-            self.get_logger().error(f"cannot configure: {error}")
-            return TransitionCallbackReturn.FAILURE
-        self._outputs = Outputs(self, self._pipeline.catalogue)
+            self._outputs = Outputs(self, self._pipeline.catalogue)
+        except Exception as error:
+            return self._failed("configure", error)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        options = read_options(self, EstimatorOptions)
-        self._times, self._rate = StageTimes(), Rate()
-        self._watchdog = Watchdog(self.options.watchdog_s, time.monotonic())
-        self._start_worker()
-        self._inputs = CameraInputs(self, read_options(self, AssemblerOptions), options.depth,
-                                    self.options.image_transport, self._offer)
-        self.get_logger().info(f"active: {len(self._pipeline.catalogue)} objects: "
-                               f"{', '.join(self._pipeline.catalogue.labels)}")
+        try:
+            self._start_working()
+        except Exception as error:
+            self._stop_working()
+            return self._failed("activate", error)
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop_working()
+        if not self._stop_working():
+            self.get_logger().warning(NOT_STOPPED)
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -103,6 +101,13 @@ class EstimatorNode(LifecycleNode):
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop_working()
         return TransitionCallbackReturn.SUCCESS
+
+    def _failed(self, transition: str, error: Exception) -> TransitionCallbackReturn:
+        """Keep and log why; an exception that left a transition would be swallowed by rclpy."""
+        known = isinstance(error, FlowposeError)
+        self._failure = error if known else FlowposeError(f"{type(error).__name__}: {error}")
+        self.get_logger().error(f"cannot {transition}: {self._failure}")
+        return TransitionCallbackReturn.FAILURE
 
     def close(self) -> bool:
         """Stop for good; whether the worker has ended."""
@@ -123,6 +128,17 @@ class EstimatorNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.close()
             self._outputs = Outputs(self, catalogue)
+
+    def reload(self) -> None:
+        """Load again while no frame is in work; raises FlowposeError, and then the old objects stay in use."""
+        active = self._worker is not None
+        try:
+            if not self._stop_working():
+                raise FlowposeError(NOT_STOPPED)
+            self.load()
+        finally:
+            if active:
+                self._start_working()
 
     def forget_instances(self) -> None:
         """Number the instances anew."""
@@ -151,6 +167,16 @@ class EstimatorNode(LifecycleNode):
         self.drops.add(reason, f"{type(error).__name__}: {error}")
 
     # Housekeeping
+
+    def _start_working(self) -> None:
+        options = read_options(self, EstimatorOptions)
+        self._times, self._rate = StageTimes(), Rate()
+        self._watchdog = Watchdog(self.options.watchdog_s, time.monotonic())
+        self._start_worker()
+        self._inputs = CameraInputs(self, read_options(self, AssemblerOptions), options.depth,
+                                    self.options.image_transport, self._offer)
+        self.get_logger().info(f"active: {len(self._pipeline.catalogue)} objects: "
+                               f"{', '.join(self._pipeline.catalogue.labels)}")
 
     def _start_worker(self) -> None:
         self._worker = Worker(self._process, self._publish, self._report)

@@ -42,7 +42,7 @@ class Services:
 
     def _reload_objects(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
-            self._node.load()
+            self._node.reload()
             response.success, response.message = True, "objects were read again"
         except FlowposeError as error:
             response.success, response.message = False, str(error)

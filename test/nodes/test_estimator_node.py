@@ -1,13 +1,16 @@
 """The node as a process of its own, over DDS: poses on TF, faults survived, a clean end."""
 
 import re
+import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: `make setup` installs it")
 
+import rclpy
 from cv_bridge import CvBridge
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
@@ -23,8 +26,11 @@ from std_srvs.srv import SetBool, Trigger
 from tf2_ros import Buffer, TransformListener
 from visualization_msgs.msg import MarkerArray
 
+from flowpose_ros.errors import CatalogueError, FlowposeError
+from flowpose_ros.nodes import estimator
 from flowpose_ros.nodes.messages.images import color_image
 from flowpose_ros.nodes.messages.poses import transform_matrix
+from flowpose_ros.objects.catalogue import Catalogue
 
 SECOND = 1_000_000_000
 
@@ -180,10 +186,12 @@ def test_services_and_parameters(start_estimator, camera, call, wait_until):
     described = call(DescribeParameters, "/flowpose/describe_parameters", node, names=["hypotheses", "objects"])
     assert all(d.description for d in described.descriptors)
     assert described.descriptors[0].integer_range and described.descriptors[1].read_only
-    changes = [Parameter("max_detections", value=1), Parameter("max_detections", value=0), Parameter("objects", value="x")]
+    changes = [Parameter("max_detections", value=1), Parameter("max_detections", value=0), Parameter("objects", value="x"),
+               Parameter("depth", value="off")]
     results = call(SetParameters, "/flowpose/set_parameters", node,
                    parameters=[change.to_parameter_msg() for change in changes]).results
-    assert [r.successful for r in results] == [True, False, False]
+    assert [r.successful for r in results] == [True, False, False, False]
+    assert "read-only parameter: depth" in results[-1].reason
     assert call(SetBool, "/flowpose/enable", node, data=False).message == "off"
     camera.show(1, 2 * SECOND)
     assert call(Trigger, "/flowpose/estimate", node).success
@@ -192,6 +200,61 @@ def test_services_and_parameters(start_estimator, camera, call, wait_until):
     assert len(answer.detections) == 1, "max_detections was set to 1"
     assert call(Trigger, "/flowpose/reset_tracks", node).success
     assert call(Trigger, "/flowpose/reload_objects", node).success
+    assert camera.ask(0, 4 * SECOND, wait_until, node).detections
+
+
+@pytest.fixture
+def here(ros_env, monkeypatch):
+    """The node in the test's own process, with nothing to load and little patience."""
+    rclpy.init()
+    node = estimator.EstimatorNode()
+    monkeypatch.setattr(estimator, "STOP_S", 0.2)
+    node.load = lambda: setattr(node, "_pipeline", SimpleNamespace(catalogue=Catalogue([])))
+    yield node
+    node.close()
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+def test_no_frame_is_in_work_while_objects_are_read_again(here):
+    def load():
+        assert here._worker is None and here._inputs is None and not worker.alive
+        raise CatalogueError("no objects today")
+
+    here.begin(lambda: False)
+    worker, pipeline, here.load = here._worker, here._pipeline, load
+    with pytest.raises(CatalogueError, match="no objects today"):
+        here.reload()
+    assert here._worker.alive and here._inputs is not None and here._pipeline is pipeline
+
+
+def test_a_frame_that_does_not_end_is_told_of_and_nothing_is_loaded_beside_it(here, capfd):
+    let_go, begun = threading.Event(), threading.Event()
+    here._process = lambda bundle: begun.set() or let_go.wait(60)
+    here._publish = lambda processed: None
+    here.begin(lambda: False)
+    try:
+        here._worker.slot.put("a frame")
+        assert begun.wait(10)
+        with pytest.raises(FlowposeError, match="did not end"):
+            here.reload()
+        begun.clear()
+        here._worker.slot.put("a frame for the worker that took over")
+        assert begun.wait(10)
+        here.trigger_deactivate()
+        assert "the frame in work did not end" in capfd.readouterr().err
+    finally:
+        let_go.set()
+
+
+def test_a_failed_activation_is_an_error_with_its_reason(here, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("no more sockets")
+
+    monkeypatch.setattr(estimator, "CameraInputs", fail)
+    with pytest.raises(FlowposeError, match="RuntimeError: no more sockets"):
+        here.begin(lambda: False)
+    assert here._worker is None
 
 
 def test_the_watchdog_names_the_missing_input(start_estimator, camera, wait_until):
