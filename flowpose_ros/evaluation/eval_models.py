@@ -52,5 +52,9 @@ def _stated_diameters(folder: Path) -> dict[int, float]:
     path = folder / "models_info.json"
     if not path.is_file():
         return {}
-    return {int(key): take_numbers(entry, "diameter", 1, f"{path}: object {key}").item() * MM
-            for key, entry in read_json(path, dict).items()}
+    diameters = {}
+    for key, entry in read_json(path, dict).items():
+        if not key.isdecimal():
+            raise DatasetError(f"{path}: expected object numbers as keys, got {key!r}")
+        diameters[int(key)] = take_numbers(entry, "diameter", 1, f"{path}: object {key}").item() * MM
+    return diameters

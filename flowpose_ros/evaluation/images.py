@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from flowpose_ros.errors import DatasetError
+from flowpose_ros.evaluation.output_paths import make_room_for
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
@@ -45,15 +46,20 @@ def read_mask(path: Path) -> np.ndarray:
 
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write an image [H,W,3] uint8 RGB; the suffix says the format; raises DatasetError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix.lower() not in SUFFIXES:
+        raise DatasetError(f"{path}: expected a path ending in {', '.join(SUFFIXES)}, got {path.suffix or 'none'}")
+    make_room_for(path)
     if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-        raise DatasetError(f"{path}: expected a writable .png or .jpg path, got a refusal to write")
+        raise DatasetError(f"{path}: expected a writable path, got a refusal to write")
 
 
 def _decode(path: Path, flags: int) -> np.ndarray:
     if not path.is_file():
         raise DatasetError(f"{path}: expected an image file, got nothing there")
-    image = cv2.imread(str(path), flags)
+    try:
+        image = cv2.imread(str(path), flags)
+    except cv2.error:  # such as one of more pixels than OpenCV takes
+        image = None
     if image is None:
         raise DatasetError(f"{path}: expected a readable image, got {path.stat().st_size} bytes "
                            "that cannot be decoded")

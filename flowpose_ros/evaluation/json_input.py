@@ -49,7 +49,7 @@ def take_int(entry: Any, key: str, where: str) -> int:
 
 def take_number(entry: Any, key: str, default: float, where: str) -> float:
     """The finite number at entry[key], or the default; raises DatasetError naming `where`."""
-    value = entry.get(key, default)
+    value = entry.get(key, default) if isinstance(entry, dict) else None
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not np.isfinite(value):
         raise DatasetError(f"{where}: {key}: expected a finite number, got {value!r}")
     return float(value)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from flowpose_ros.errors import DatasetError
 from flowpose_ros.evaluation.bop_dataset import BopDataset, GroundTruth, ImageId
 from flowpose_ros.evaluation.contour import TRUTH_STYLE, draw_pose
 from flowpose_ros.evaluation.images import write_image
+from flowpose_ros.evaluation.output_paths import make_folder
 from flowpose_ros.evaluation.results import ResultRow
 from flowpose_ros.evaluation.score_tables import Table, object_table, summary_table, timing_table
 from flowpose_ros.evaluation.scores import Comparison, Evaluation
@@ -40,10 +40,7 @@ def write_report(folder: Path | str, title: str, dataset: BopDataset, rows: Sequ
     Raises DatasetError when an image cannot be read or the folder not be written.
     """
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatasetError(f"{folder}: expected a folder for the report, got {error.strerror}") from None
+    make_folder(folder)
     shown = _spread(sorted(set(images) if images is not None else {row.image_id for row in rows}))
     figures = _figures(folder, dataset, rows, evaluation, shown)
     tables = []

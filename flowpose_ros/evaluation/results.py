@@ -11,6 +11,7 @@ import numpy as np
 
 from flowpose_ros.errors import DatasetError
 from flowpose_ros.evaluation.bop_dataset import ImageId
+from flowpose_ros.evaluation.output_paths import make_room_for
 
 COLUMNS = ("scene_id", "im_id", "obj_id", "score", "R", "t", "time")
 HEADER = ",".join(COLUMNS)
@@ -52,8 +53,8 @@ def write_results(path: Path | str, rows: Iterable[ResultRow]) -> None:
         t = " ".join(f"{value:.10g}" for value in row.T_cam_obj[:3, 3] / MM)
         lines.append(f"{row.image_id.scene_id},{row.image_id.im_id},{row.obj_id},{row.score:.8g},"
                      f"{R},{t},{row.time:.6f}")
+    make_room_for(Path(path))
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
     except OSError as error:
         raise DatasetError(f"{path}: expected a writable path, got {error.strerror}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,14 +71,18 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Scores of all objects together and of each (by label), and every estimate compared."""
+    """Scores of all objects together and of each (by label), and every estimate compared.
+
+    unknown: how many rows name an image or an object that the dataset does not have.
+    """
 
     total: Scores
     objects: dict[str, Scores]
     comparisons: tuple[Comparison, ...]
+    unknown: int = 0
 
 
-def evaluate(dataset: BopDataset, rows: Iterable[ResultRow], targets: Sequence[Target],
+def evaluate(dataset: BopDataset, rows: Sequence[ResultRow], targets: Sequence[Target],
              progress: Callable[[ImageId], None] | None = None) -> Evaluation:
     """Score the poses of a result file against the ground truth of the targets' images.
 
@@ -90,6 +94,8 @@ def evaluate(dataset: BopDataset, rows: Iterable[ResultRow], targets: Sequence[T
         if target.obj_id not in models:
             raise DatasetError(f"{dataset.root}: image {target.image_id}: expected an object of "
                                f"{sorted(models)}, got {target.obj_id}")
+    images = set(dataset.images)
+    unknown = sum(row.image_id not in images or row.obj_id not in models for row in rows)
     errors: list[ObjectErrors] = []
     for image_id, found in pose_errors(dataset, models, rows, targets):
         errors += found
@@ -99,7 +105,7 @@ def evaluate(dataset: BopDataset, rows: Iterable[ResultRow], targets: Sequence[T
                  for obj_id in sorted({e.obj_id for e in errors})}
     return Evaluation(total_scores(errors),
                       {models[obj_id].model.label: total_scores(own) for obj_id, own in by_object.items()},
-                      tuple(c for e in errors for c in _comparisons(e, models[e.obj_id])))
+                      tuple(c for e in errors for c in _comparisons(e, models[e.obj_id])), unknown)
 
 
 def total_scores(errors: Sequence[ObjectErrors]) -> Scores:

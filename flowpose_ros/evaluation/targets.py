@@ -28,6 +28,8 @@ def read_targets(path: Path | str) -> tuple[Target, ...]:
         where = f"{path}: entry {index}"
         scene_id, im_id, obj_id, count = (take_int(entry, key, where)
                                           for key in ("scene_id", "im_id", "obj_id", "inst_count"))
+        if count < 1:
+            raise DatasetError(f"{where}: inst_count: expected at least 1, got {count}")
         targets.append(Target(ImageId(scene_id, im_id), obj_id, count))
     if not targets:
         raise DatasetError(f"{path}: expected at least one target, got an empty list")

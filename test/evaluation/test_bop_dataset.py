@@ -134,7 +134,8 @@ def test_targets_file(tmp_path):
 
 @pytest.mark.parametrize("text, message", [
     ("[]", "expected at least one target"), ("{}", "expected a JSON list, got dict"),
-    ('[{"scene_id": 1}]', "entry 0: im_id: expected an integer, got None"), ("[3]", "entry 0: scene_id")])
+    ('[{"scene_id": 1}]', "entry 0: im_id: expected an integer, got None"), ("[3]", "entry 0: scene_id"),
+    ('[{"scene_id": 1, "im_id": 2, "obj_id": 3, "inst_count": 0}]', "entry 0: inst_count: expected at least 1, got 0")])
 def test_broken_targets_are_named(tmp_path, text, message):
     path = tmp_path / "targets.json"
     path.write_text(text)
