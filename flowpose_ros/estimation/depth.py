@@ -14,6 +14,7 @@ from flowpose_ros.geometry.ransac import KabschProblem, RansacOptions, run_ransa
 from flowpose_ros.options import option
 
 MIN_SHIFT_PIXELS = 20
+FREE_SPACE = 3.0
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,15 @@ def depth_agreement(render_depth: torch.Tensor, mask: torch.Tensor, observed: to
 
     render_depth, observed [B,S,S] metres; mask [B,S,S] bool rendered pixels. Pixels without a
     measurement do not count; something measured nearer may hide the object and counts half
-    against it; something farther means that the object is not there and counts fully.
+    against it; something farther means that the sensor looked through the object, and counts
+    FREE_SPACE times: the handle of a cup turned to the wrong side is a small part of the cup.
     """
     seen = mask & (observed > 0)
     difference = observed - render_depth
     agree = (seen & (difference.abs() <= tolerance)).sum((1, 2))
     hidden = (seen & (difference < -tolerance)).sum((1, 2))
-    return agree / (seen.sum((1, 2)) - 0.5 * hidden).clamp_min(1)
+    farther = seen.sum((1, 2)) - agree - hidden
+    return agree / (agree + 0.5 * hidden + FREE_SPACE * farther).clamp_min(1)
 
 
 def shift_to_depth(render_depth: torch.Tensor, mask: torch.Tensor, observed: torch.Tensor, K: torch.Tensor,

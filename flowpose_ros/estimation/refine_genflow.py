@@ -23,7 +23,7 @@ from flowpose_ros.rendering.renderer import Renderer
 class GenFlowOptions:
     """The outer loop around the network."""
 
-    iterations: int = option(5, "renders of each hypothesis", low=1, high=20)
+    iterations: int = option(3, "renders of each hypothesis after those that were matched", low=1, high=20)
     still_deg: float = option(0.5, "stop when no hypothesis turns by more than this, degrees", low=0.0, high=20.0)
     still_of_diameter: float = option(0.005, "and none moves by more than this share of the diameter", low=0.0, high=0.5)
     inlier_px: float = option(2.0, "residual under which a flow vector supports the pose, crop pixels", low=0.1, high=20.0)

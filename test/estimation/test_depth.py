@@ -171,7 +171,7 @@ def test_agreement_by_hand():
     rendered = torch.ones(1, 1, 6)
     #                          agree, agree, nearer, farther, unmeasured, not rendered
     observed = torch.tensor([[[1.004, 0.996, 0.90, 1.10, 0.0, 1.0]]])
-    assert depth_agreement(rendered, mask, observed, 0.005).item() == pytest.approx(2 / 3.5)
+    assert depth_agreement(rendered, mask, observed, 0.005).item() == pytest.approx(2 / 5.5)
     assert depth_agreement(rendered, mask, torch.zeros_like(observed), 0.005).item() == 0
 
 
