@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -15,22 +16,28 @@ from flowpose_ros.cli.dataset_flags import add_dataset_flags, need_ground_truth,
 from flowpose_ros.cli.evaluate import print_scores, score_with_progress
 from flowpose_ros.cli.option_flags import add_option_flags, options_from
 from flowpose_ros.cli.progress import warm_up_with_progress
-from flowpose_ros.errors import DatasetError
+from flowpose_ros.errors import DatasetError, FlowposeError
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
 from flowpose_ros.evaluation.bop_dataset import BopDataset, ImageId, detections_of
 from flowpose_ros.evaluation.detections import ImageDetections, best_per_target, read_detections
+from flowpose_ros.evaluation.output_paths import make_folder, make_room_for
 from flowpose_ros.evaluation.report import write_report
 from flowpose_ros.evaluation.results import ResultRow, result_file_name, write_results
 from flowpose_ros.evaluation.score_tables import timing_table
 from flowpose_ros.evaluation.targets import Target, images_of
 
 DetectionSource = Callable[[ImageId], ImageDetections]
+EXIT_INCOMPLETE = 1
 
 
 @dataclass
 class Run:
-    """What estimating the images of a dataset gave: poses, seconds per stage, lost detections by reason."""
+    """What estimating the images of a dataset gave.
 
+    images: those that could be read; timings: seconds per stage; dropped: lost detections, and images, by reason.
+    """
+
+    images: list[ImageId] = field(default_factory=list)
     rows: list[ResultRow] = field(default_factory=list)
     timings: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     dropped: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -46,42 +53,54 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--detections", required=True, metavar="gt|FILE.json",
                         help="ground truth boxes, or detections in BOP's default format")
     parser.add_argument("--output", metavar="FILE.csv", type=Path,
-                        help="result file (default: METHOD_DATASET-SPLIT.csv here)")
+                        help="result file (default: METHOD_DATASET-SPLIT[-TYPE].csv here)")
     add_option_flags(parser.add_argument_group("estimator"), EstimatorOptions)
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Estimate, write the csv, and where there is ground truth print scores; report if asked for."""
+    """Estimate, write the csv, and where there is ground truth print scores; report if asked for.
+
+    1 when an image could not be read or not a single pose came out.
+    """
     options = options_from(args, EstimatorOptions)
     dataset = open_dataset(args)
     targets = targets_of(args, dataset)
     images = images_of(targets) if targets is not None else dataset.images
     source = detection_source(args.detections, dataset, targets)
     output = args.output or Path(result_file_name(f"flowpose-{options.coarse}-{options.refiner}",
-                                                  dataset.name.replace("_", "").replace("-", ""), args.split))
+                                                  dataset.name.replace("_", "").replace("-", ""),
+                                                  *args.split.split("_", 1)))
+    make_room_for(output)
+    if args.report is not None:
+        make_folder(args.report)
     estimator = Estimator(dataset.catalogue, options)
     warm_up_with_progress(estimator)
     outcome = estimate_images(estimator, dataset, images, source)
     write_results(output, outcome.rows)
     print(f"{len(outcome.rows)} poses of {len(images)} images: {output}")
     for reason, count in sorted(outcome.dropped.items()):
-        print(f"dropped detections, {reason}: {count}")
-    evaluation = None
-    if dataset.has_ground_truth:
-        evaluation = score_with_progress(dataset, outcome.rows, targets)
+        print(f"dropped, {reason}: {count}")
+    read = set(outcome.images)
+    evaluation, scored = None, [target for target in targets or () if target.image_id in read]
+    if dataset.has_ground_truth and scored:
+        evaluation = score_with_progress(dataset, outcome.rows, scored)
+        if len(outcome.images) < len(images):
+            print(f"scores without the {len(images) - len(outcome.images)} of {len(images)} images that could not be read")
         print_scores(evaluation)
     print(timing_table(outcome.timings))
     if args.report is not None:
-        page = write_report(args.report, output.stem, dataset, outcome.rows, evaluation, outcome.timings, images)
+        page = write_report(args.report, output.stem, dataset, outcome.rows, evaluation, outcome.timings,
+                            outcome.images)
         print(f"report: {page}")
-    return 0
+    return 0 if outcome.rows and len(outcome.images) == len(images) else EXIT_INCOMPLETE
 
 
 def detection_source(detections: str, dataset: BopDataset, targets: Sequence[Target] | None) -> DetectionSource:
     """Where the detections of an image come from: its ground truth ("gt") or a file.
 
-    Of a file only the best detections of what the targets ask for are used.
+    Of a file only the best detections of what the targets ask for are used; those of objects or images that
+    the dataset does not have are counted and printed.
     Raises DatasetError when the ground truth is missing or the file unusable.
     """
     if detections == "gt":
@@ -89,7 +108,13 @@ def detection_source(detections: str, dataset: BopDataset, targets: Sequence[Tar
         return lambda image_id: ImageDetections(detections_of(dataset.ground_truth(image_id)))
     if not detections.endswith(".json"):
         raise DatasetError(f"--detections: expected gt or a .json file, got {detections!r}")
-    by_image = read_detections(detections, dataset.label_of)
+    by_image = read_detections(
+        detections, lambda obj_id: dataset.label_of(obj_id) if str(obj_id) in dataset.catalogue else f"object {obj_id}")
+    images = set(dataset.images)
+    unknown = sum(image_id not in images or detection.label not in dataset.catalogue
+                  for image_id, found in by_image.items() for detection in found.detections)
+    if unknown:
+        print(f"{detections}: {unknown} detections of images or objects that {dataset.root} does not have")
     wanted: dict[ImageId, dict[str, int]] = defaultdict(dict)
     for target in targets or ():
         wanted[target.image_id][dataset.label_of(target.obj_id)] = target.inst_count
@@ -105,10 +130,19 @@ def detection_source(detections: str, dataset: BopDataset, targets: Sequence[Tar
 
 def estimate_images(estimator: Estimator, dataset: BopDataset, images: Sequence[ImageId],
                     source: DetectionSource) -> Run:
-    """Estimate the images one by one; each row's time is the detector's and the estimator's together."""
+    """Estimate the images one by one; each row's time is the detector's and the estimator's together.
+
+    An image that cannot be read is said, counted as `image_unusable` and passed over.
+    """
     outcome = Run()
     for image_id in tqdm(images, desc="estimating", unit="image", disable=None):
-        frame, found = dataset.frame(image_id), source(image_id)
+        try:
+            frame, found = dataset.frame(image_id), source(image_id)
+        except FlowposeError as error:
+            tqdm.write(f"image {image_id}: {error}", file=sys.stderr)
+            outcome.dropped["image_unusable"] += 1
+            continue
+        outcome.images.append(image_id)
         start = time.perf_counter()
         result = estimator.estimate(frame, found.detections)
         seconds = time.perf_counter() - start

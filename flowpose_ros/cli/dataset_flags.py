@@ -23,15 +23,23 @@ def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def open_dataset(args: argparse.Namespace) -> BopDataset:
-    """The dataset that the flags name; raises DatasetError or CatalogueError."""
-    return BopDataset(args.dataset, args.split, Catalogue.load(args.objects) if args.objects else None)
+    """The dataset that the flags name; raises DatasetError, also when it has no image, or CatalogueError."""
+    dataset = BopDataset(args.dataset, args.split, Catalogue.load(args.objects) if args.objects else None)
+    if not dataset.images:
+        raise DatasetError(f"{dataset.root / dataset.split}: expected images in scene_camera.json, got none")
+    return dataset
 
 
 def targets_of(args: argparse.Namespace, dataset: BopDataset) -> tuple[Target, ...] | None:
-    """The targets that the flags name, else those of the ground truth, else None."""
+    """The targets that the flags name, else those of the ground truth, else None; raises DatasetError for no target."""
     if args.targets is not None:
         return read_targets(args.targets)
-    return targets_from_ground_truth(dataset) if dataset.has_ground_truth else None
+    if not dataset.has_ground_truth:
+        return None
+    targets = targets_from_ground_truth(dataset)
+    if not targets:
+        raise DatasetError(f"{dataset.root / dataset.split}: expected visible objects in scene_gt.json, got none")
+    return targets
 
 
 def need_ground_truth(dataset: BopDataset, what_for: str) -> None:

@@ -17,6 +17,7 @@ from flowpose_ros.cli.demo_summary import demo_table, write_contact_sheet, write
 from flowpose_ros.cli.evaluate import score_with_progress
 from flowpose_ros.errors import DatasetError, FlowposeError
 from flowpose_ros.evaluation.bop_dataset import BopDataset
+from flowpose_ros.evaluation.output_paths import make_folder
 from flowpose_ros.evaluation.report import picture_name, write_report
 from flowpose_ros.evaluation.results import ResultRow, read_results
 from flowpose_ros.evaluation.targets import Target, images_of, targets_from_ground_truth
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     targets = tuple(t for t in targets_from_ground_truth(dataset) if t.image_id in shown)
     if not targets:
         raise DatasetError(f"{root}: expected annotated objects in the first {len(shown)} images, got none")
+    make_folder(args.output)
     answers = play(dataset, targets, args.output, args.frames, args.depth)
     print(f"{answers.answered} of {answers.played} images answered, {len(answers.rows)} poses looked up on TF, "
           f"{answers.without_transform} not there")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--box", required=True, action="append", metavar="LABEL,L,T,R,B",
                         help="an object and its box in pixels; may be repeated")
     parser.add_argument("--depth", metavar="FILE", type=Path, help="depth image, registered to the colour image")
-    parser.add_argument("--depth-scale", type=float, default=0.001, metavar="X",
+    parser.add_argument("--depth-scale", type=_scale, default=0.001, metavar="X",
                         help="metres per unit of the depth image (default: %(default)s)")
     parser.add_argument("--output", metavar="FILE", type=Path,
                         help="picture with the poses drawn (default: IMAGE's name with _poses.png, here)")
@@ -52,13 +53,15 @@ def run(args: argparse.Namespace) -> int:
     depth = read_depth(args.depth, args.depth_scale) if args.depth is not None else None
     frame = Frame(read_color(args.image), parse_intrinsics(args.intrinsics), depth)
     detections = [parse_box(text) for text in args.box]
-    catalogue = Catalogue.load(args.objects, unit=args.units)
+    catalogue = Catalogue.load(args.objects, args.units, [detection.label for detection in detections])
     estimator = Estimator(catalogue, options)
     warm_up_with_progress(estimator)
     result = estimator.estimate(frame, detections)
     picture = args.output or Path(f"{args.image.stem}_poses.png")
+    print(_as_json(result) if args.json else _as_table(result))
     write_image(picture, _overlay(frame, catalogue, result))
-    print(_as_json(result) if args.json else f"{_as_table(result)}\npicture: {picture}")
+    if not args.json:
+        print(f"picture: {picture}")
     return 1 if result.dropped else 0
 
 
@@ -87,6 +90,13 @@ def parse_box(text: str) -> Detection:
     if not label or numbers is None or len(numbers) != 4:
         raise DetectionError(f"--box: expected LABEL,LEFT,TOP,RIGHT,BOTTOM, got {text!r}")
     return Detection(label, np.array(numbers))
+
+
+def _scale(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a finite number above 0, got {text}")
+    return value
 
 
 def _numbers(words: list[str]) -> list[float] | None:

@@ -51,7 +51,9 @@ def score_with_progress(dataset: BopDataset, rows: Sequence[ResultRow], targets:
 
 
 def print_scores(evaluation: Evaluation) -> None:
-    """Print the table of objects and the summary."""
+    """Print the table of objects and the summary, and how many rows the dataset knows nothing of."""
+    if evaluation.unknown:
+        print(f"{evaluation.unknown} poses of images or objects that the dataset does not have")
     print(f"{object_table(evaluation)}\n\n{summary_table(evaluation.total)}\n")
 
 

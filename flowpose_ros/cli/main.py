@@ -22,12 +22,12 @@ EXIT_INTERRUPTED = 130
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand and return the exit code: 2 with one line for a FlowposeError, 130 for Ctrl-C."""
+    """Run one subcommand and return the exit code: 2 with one line for what a user can mend, 130 for Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         args = make_parser(argv[0] if argv else None).parse_args(argv)
         return args.func(args)
-    except FlowposeError as error:
+    except (FlowposeError, OSError) as error:
         print(f"flowpose: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:

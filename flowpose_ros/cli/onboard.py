@@ -14,7 +14,7 @@ from flowpose_ros.evaluation.images import write_image
 from flowpose_ros.evaluation.table import format_table
 from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.objects.catalogue import Catalogue, ObjectModel
-from flowpose_ros.objects.listing import OWN_INFO
+from flowpose_ros.objects.listing import BOP_INFO, BOP_UNIT, OWN_INFO
 from flowpose_ros.objects.load import METRES_PER_UNIT, MeshLimits, load_mesh, read_parts
 from flowpose_ros.rendering.contact_sheet import contact_sheet
 from flowpose_ros.rendering.raycast import RaycastRenderer
@@ -39,8 +39,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load, print the table and what to write into objects.yaml, write the pictures."""
-    folder = args.mesh if args.mesh.is_dir() else args.mesh.parent
-    models = list(Catalogue.load(folder, args.unit)) if args.mesh.is_dir() else [_single(args.mesh, args.unit)]
+    path = args.mesh.resolve() if args.mesh.is_symlink() else args.mesh  # objects.yaml belongs beside the file
+    folder = path if path.is_dir() else path.parent
+    models = list(Catalogue.load(folder, args.unit)) if path.is_dir() else [_single(path, args.unit)]
     print(format_table(HEADER, [_row(model, folder) for model in models]))
     renderer = RaycastRenderer()
     for model in models:
@@ -69,6 +70,8 @@ def _yaml(content: dict[str, Any]) -> str:
 
 
 def _single(path: Path, unit: str | None) -> ObjectModel:
+    if unit is None and (path.parent / BOP_INFO).is_file():
+        unit = BOP_UNIT
     if unit is None:
         raise CatalogueError(f"{path}: expected its unit, got none; pass --unit {'|'.join(METRES_PER_UNIT)}")
     return ObjectModel(path.stem, None, load_mesh(path, unit), SymmetryGroup.none(), path.resolve(), unit)

@@ -34,8 +34,12 @@ class NodeProcess:
         self._process: subprocess.Popen | None = None
 
     def __enter__(self) -> NodeProcess:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") as output:
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            output = self.log.open("wb")
+        except OSError as error:
+            raise FlowposeError(f"{self.log}: expected a log file that can be written, got {error.strerror}") from None
+        with output:
             self._process = subprocess.Popen(self._command, env=local_ros_environment(), stdout=output,
                                              stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         return self

@@ -73,6 +73,54 @@ def test_same_seed_gives_the_same_poses(bop_root, tmp_path):
         np.testing.assert_array_equal(one.T_cam_obj, other.T_cam_obj)
 
 
+def test_an_unreadable_image_does_not_lose_the_others(bop_root, tmp_path, capsys):
+    (bop_root / "test/000002/rgb/000000.png").write_bytes(b"no picture")
+    output, report = tmp_path / "out.csv", tmp_path / "report"
+    assert main(["bop", str(bop_root), "--detections", "gt", "--hypotheses", "1", "--output", str(output),
+                 "--report", str(report)]) == 1
+    assert {row.image_id for row in read_results(output)} == {SECOND}
+    said = capsys.readouterr()
+    assert "dropped, image_unusable: 1" in said.out and "scores without the 1 of 2 images that could not be read" in said.out
+    assert "image 000002/000000: " in said.err and "expected a readable image" in said.err
+    assert (report / "index.html").read_text().count("<img") == 1
+
+
+def test_no_pose_at_all_is_exit_code_1_and_strange_detections_are_counted(bop_root, detections, tmp_path, capsys):
+    entries = json.loads(detections.read_text())[:2]
+    entries[0]["category_id"], entries[1]["image_id"] = 5, 99
+    detections.write_text(json.dumps(entries))
+    assert main(["bop", str(bop_root), "--detections", str(detections), "--output", str(tmp_path / "out.csv"),
+                 "--objects", str(bop_root / "models")]) == 1
+    assert "2 detections of images or objects that" in capsys.readouterr().out
+
+
+def test_the_split_type_is_named_apart(bop_root, tmp_path, monkeypatch):
+    (bop_root / "test").rename(bop_root / "test_primesense")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "none.json").write_text("[]")
+    assert main(["bop", str(bop_root), "--detections", "none.json", "--split", "test_primesense"]) == 1
+    assert [path.name for path in tmp_path.glob("*.csv")] == ["flowpose-gmm-genflow_tiny-test-primesense.csv"]
+
+
+@pytest.mark.parametrize("flag, name", [("--output", ""), ("--output", "file/out.csv"), ("--report", "file")])
+def test_outputs_that_cannot_be_written_are_refused_first(bop_root, tmp_path, capsys, monkeypatch, flag, name):
+    monkeypatch.setattr("flowpose_ros.cli.bop.Estimator", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert main(["bop", str(bop_root), "--detections", "gt", flag, str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1 and ("to write to" in error[0] or "writable path" in error[0])
+
+
+@pytest.mark.parametrize("name, content, message", [
+    ("scene_camera.json", "{}", "expected images in scene_camera.json, got none"),
+    ("scene_gt.json", "{}", "expected visible objects in scene_gt.json, got none")])
+def test_nothing_to_do_is_refused(bop_root, capsys, name, content, message):
+    (bop_root / "test/000002" / name).write_text(content)
+    assert main(["bop", str(bop_root), "--detections", "gt"]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_bad_input_is_one_line(bop_root, tmp_path, capsys):
     assert main(["bop", str(tmp_path / "nowhere"), "--detections", "gt"]) == 2
     error = capsys.readouterr().err.strip().splitlines()

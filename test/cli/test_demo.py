@@ -46,6 +46,18 @@ def test_a_dataset_without_ground_truth_is_refused_in_one_line(bop_root, tmp_pat
     assert "scene_gt.json" in message and "\n" not in message
 
 
+def test_a_file_as_output_is_refused_in_one_line(bop_root, tmp_path, capsys):
+    (tmp_path / "out").touch()
+    assert main(["demo", "--dataset", str(bop_root), "--output", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"flowpose: {tmp_path / 'out'}: expected a folder to write to, got File exists\n"
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FlowposeError, match="log.txt: expected a log file that can be written"):
+        NodeProcess("bop_player_node", tmp_path / "file" / "log.txt", {}).__enter__()
+
+
 def test_a_missing_dataset_is_refused_in_one_line(tmp_path, capsys):
     assert main(["demo", "--dataset", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]) == 2
     message = capsys.readouterr().err.strip()

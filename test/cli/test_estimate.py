@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -61,10 +62,30 @@ def test_pose_as_json_and_a_picture(bop_root, command, tmp_path, capsys):
     assert drawn.shape == image.shape and (drawn != image).any()
 
 
-def test_unknown_label_gets_no_pose_and_is_said(command, capsys):
-    assert main([*command, "--box", "obj_000003,90,106,125,132", "--box", "teapot,1,2,30,40"]) == 1
+def test_a_box_outside_gets_no_pose_and_is_said(command, capsys):
+    assert main([*command, "--box", "obj_000003,90,106,125,132", "--box", "3,400,2,500,40"]) == 1
     out = capsys.readouterr().out
-    assert "no pose: teapot" in out and "obj_000003" in out
+    assert "no pose: 3:" in out and "obj_000003" in out
+
+
+def test_only_the_objects_of_the_boxes_are_loaded(command, bop_root, capsys):
+    (bop_root / "models/obj_000007.ply").write_bytes(b"no mesh")
+    assert main([*command, "--box", "obj_000003,400,2,500,40"]) == 1
+    assert main([*command, "--box", "teapot,1,2,30,40"]) == 2
+    assert "some of the objects obj_000003, obj_000007, got teapot" in capsys.readouterr().err
+
+
+def test_depth_without_a_valid_pixel_is_said(command, bop_root, tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "depth.png"), np.zeros((240, 320), np.uint16))
+    assert main([*command, "--box", "obj_000003,90,106,125,132", "--depth", str(tmp_path / "depth.png")]) == 1
+    assert "depth: expected with every frame, got no valid pixel" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("scale", ["0", "-0.001", "nan", "inf", "mm"])
+def test_other_depth_scales_are_refused(command, scale, capsys):
+    with pytest.raises(SystemExit) as refusal:
+        main([*command, "--box", "obj_000003,90,106,125,132", f"--depth-scale={scale}"])
+    assert refusal.value.code == 2 and "--depth-scale" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line(command, bop_root, capsys):

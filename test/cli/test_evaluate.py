@@ -30,12 +30,22 @@ def test_targets_choose_the_images(bop_root, csv, tmp_path, capsys):
     assert "obj_000007" not in capsys.readouterr().out
 
 
+def test_rows_of_unknown_images_and_objects_are_counted(bop_root, csv, capsys):
+    line = csv.read_text().splitlines()[1].split(",")
+    with csv.open("a") as file:
+        file.writelines(",".join([*ids, *line[3:]]) + "\n" for ids in (("2", "0", "5"), ("2", "99", "3")))
+    assert main(["evaluate", str(csv), str(bop_root)]) == 0
+    assert "2 poses of images or objects that the dataset does not have" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("spoil, message", [
     (lambda root, csv: csv.write_text("a\n"), "line 1: expected the header"),
     (lambda root, csv: csv.unlink(), "truth_tiny-test.csv"),
     (lambda root, csv: (root / "test/000002/scene_gt.json").unlink(), "expected scene_gt.json"),
     (lambda root, csv: (root / "test/000002/depth/000000.png").write_bytes(b"x"), "000000.png"),
     (lambda root, csv: (root / "models/obj_000003.ply").write_bytes(b"x"), "obj_000003.ply"),
+    (lambda root, csv: (root / "models/models_info.json").write_text('{"mug": {}}'), "as keys, got 'mug'"),
+    (lambda root, csv: (root / "test/000002/scene_gt_info.json").write_text('{"0": [1, 2]}'), "visib_fract"),
 ])
 def test_bad_input_is_one_line_and_exit_code_2(bop_root, csv, capsys, spoil, message):
     spoil(bop_root, csv)

@@ -70,11 +70,22 @@ def test_symmetries_of_the_shape_are_a_hint_that_can_be_taken(tmp_path, capsys):
     assert np.allclose(group.discrete @ [*mesh_files.ORIGIN / 1000, 1], [*mesh_files.ORIGIN / 1000, 1], atol=1e-6)
 
 
+def test_a_mesh_of_a_bop_folder_is_in_millimetres_also_through_a_link(tmp_path, capsys):
+    synthetic_bop.write_models(tmp_path / "models")
+    (tmp_path / "mug.ply").symlink_to(tmp_path / "models" / "obj_000003.ply")
+    assert main(["onboard", str(tmp_path / "mug.ply"), "--output", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert f"for {tmp_path / 'models' / 'objects.yaml'}" in out
+    entry = yaml.safe_load(snippet(out))["objects"]["obj_000003"]
+    assert entry["file"] == "obj_000003.ply" and entry["unit"] == "mm"
+
+
 @pytest.mark.parametrize("arguments, expected", [
     (["box.ply"], "box.ply: expected its unit, got none; pass --unit m|cm|mm|inch"),
     (["box.ply", "--unit", "m"], "is the unit right?"),
     (["none.ply", "--unit", "mm"], "none.ply: expected a file, got nothing there"),
-    (["."], "expected its unit, got none")])
+    (["."], "expected its unit, got none"),
+    (["box.ply", "--unit", "mm", "--output", "box.ply"], "box.ply: expected a folder to write to, got File exists")])
 def test_what_cannot_be_used_is_one_line(arguments, expected, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mesh_files.write_ply(tmp_path / "box.ply", True)
