@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from flowpose_ros.estimation.depth import DepthOptions
+from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import Networks, load_networks
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.views import FrameTensors, Shape
@@ -108,17 +109,20 @@ def refine_errors(case: Case, start: Start, depth: bool, networks: Networks, ren
     mesh = case.model.mesh
     T_init = start(case.T_cam_obj, mesh.center, mesh.diameter, rng)
     tensors = FrameTensors.of(case.frame, depth, networks.device)
-    moved = refine_genflow(tensors, Shape.of(case.model, networks.device), torch.from_numpy(T_init)[None].float(),
-                           networks, renderer, GenFlowOptions(), DepthOptions(), torch.Generator().manual_seed(0))
+    shape, generator = Shape.of(case.model, networks.device), torch.Generator().manual_seed(0)
+    matched = match_poses(tensors, shape, torch.from_numpy(T_init)[None].float(), networks, renderer, MatchOptions(),
+                          DepthOptions(), generator)
+    moved = refine_genflow(tensors, shape, matched, networks, renderer, GenFlowOptions(), DepthOptions(), generator)
     points = mesh.surface_points(500)
     before, after = (add_s(T, case.T_cam_obj, points) / mesh.diameter for T in (T_init, moved[0].double().numpy()))
     return before, after
 
 
-def validate(cases: list[Case], networks: Networks, depths: tuple[bool, ...], seed: int) -> list[Row]:
+def validate(cases: list[Case], networks: Networks, depths: tuple[bool, ...], seed: int,
+             chosen: dict[str, Start]) -> list[Row]:
     """One row per kind of start, without and with depth; cases without depth are left out of the latter."""
     renderer, rows = RaycastRenderer(), []
-    jobs = [(depth, name, start) for depth in depths for name, start in starts().items()]
+    jobs = [(depth, name, start) for depth in depths for name, start in chosen.items()]
     bar = tqdm(total=len(cases) * len(jobs), unit="start", desc="refining", disable=None)
     for depth, name, start in jobs:
         rng = np.random.default_rng(seed)
@@ -177,13 +181,16 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200, help="synthetic scenes")
     parser.add_argument("--seed", type=int, default=9001)
     parser.add_argument("--depth", choices=("off", "on", "both"), default="both")
+    parser.add_argument("--starts", nargs="+", choices=tuple(starts()), default=list(starts()), metavar="START",
+                        help=f"kinds of starts: {', '.join(starts())} (default: all)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, help="folder for validation.json and validation.png")
     args = parser.parse_args()
     networks = load_networks(args.weights, args.device)
     source = dataset_cases(BopDataset(args.dataset)) if args.dataset else held_out_cases(args.count, args.seed)
     cases = list(tqdm(source, unit="case", desc="making scenes", disable=None))
-    rows = validate(cases, networks, {"off": (False,), "on": (True,), "both": (False, True)}[args.depth], args.seed)
+    rows = validate(cases, networks, {"off": (False,), "on": (True,), "both": (False, True)}[args.depth], args.seed,
+                    {name: start for name, start in starts().items() if name in args.starts})
     print(table_of(rows))
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
