@@ -195,7 +195,8 @@ def main() -> None:
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
         (args.output / "validation.json").write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
-        draw_curves(rows, args.output / "validation.png")
+        if any(row.start.endswith("deg") for row in rows):
+            draw_curves(rows, args.output / "validation.png")
 
 
 if __name__ == "__main__":
