@@ -199,6 +199,7 @@ def test_services_and_parameters(start_estimator, camera, call, wait_until):
     assert set(camera.answers) == {1 * SECOND, 3 * SECOND}
     assert len(answer.detections) == 1, "max_detections was set to 1"
     assert call(Trigger, "/flowpose/reset_tracks", node).success
+    assert call(SetBool, "/flowpose/enable", node, data=True).message == "on"
     assert call(Trigger, "/flowpose/reload_objects", node).success
     assert camera.ask(0, 4 * SECOND, wait_until, node).detections
 

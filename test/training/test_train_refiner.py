@@ -17,7 +17,7 @@ from training.loop import one_cycle
 from training.losses import matching_loss
 from training.train_refiner import RefinerTraining, train
 
-SHORT = RefinerTraining(crop=64, steps=6, batch=2, features_until=0.4, pose_from=0.4, pose_ramp=0.2)
+SHORT = RefinerTraining(crop=64, steps=6, batch=2, features_until=0.4, alternate_from=1.0, pose_from=0.4, pose_ramp=0.2)
 """Three steps of features alone, then three of all; half the pose loss at step 3, all of it from 4 on."""
 
 
@@ -63,8 +63,9 @@ def assert_same_run(folder, whole):
 
 
 def test_features_learn_alone_before_the_flow_and_the_flow_before_the_pose():
-    config = RefinerTraining(steps=100, features_until=0.2, pose_from=0.3, pose_ramp=0.1)
-    assert [config.features_alone(step) for step in (0, 19, 20, 99)] == [True, True, False, False]
+    config = RefinerTraining(steps=100, features_until=0.2, alternate_from=0.6, pose_from=0.3, pose_ramp=0.1)
+    assert [config.features_alone(step) for step in (0, 19, 20, 59)] == [True, True, False, False]
+    assert [step for step in range(60, 73) if not config.features_alone(step)] == [60, 64, 68, 72]
     shares = [config.pose_share(step) for step in (0, 30, 35, 40, 99)]
     assert shares == pytest.approx([0, 0, 0.5, 1, 1])
 
@@ -84,13 +85,14 @@ def test_training_has_the_threads_it_asks_for(tmp_path):
 
 
 def test_matching_and_flow_are_learnt(tmp_path):
-    config = RefinerTraining(crop=64, steps=40, batch=4, learning_rate=1e-3, features_until=0.5, late_from=1.0)
+    config = RefinerTraining(crop=64, steps=40, batch=4, learning_rate=1e-3, features_until=0.5, late_from=1.0,
+                             alternate_from=1.0)
     run(config, tmp_path, log_every=10)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log] == [10, 20, 30, 40]
     assert all(entry["skipped"] == 0 for entry in log)
     match = [entry["match"] for entry in log]
-    a_guess = math.log(8 * 8) + math.log(16 * 16)
+    a_guess = math.log(8 * 8) + 2 * math.log(16 * 16)  # of each level, and of both joined
     assert match[-1] < 0.9 * match[0]
     assert match[-1] < 0.85 * a_guess
     assert [("loss" in entry) for entry in log] == [False, False, True, True]
@@ -131,10 +133,10 @@ def test_the_rate_follows_the_schedule_and_biases_do_not_decay(whole):
 
 
 def test_a_step_without_a_finite_gradient_is_skipped(monkeypatch, tmp_path):
-    calls = count()  # two a step, one for each level
+    calls = count()  # three a step: one for each level and one for both joined
 
     def sometimes_nan(*arguments):
-        return matching_loss(*arguments) * (math.nan if next(calls) in (2, 3) else 1.0)
+        return matching_loss(*arguments) * (math.nan if next(calls) in (3, 4, 5) else 1.0)
 
     monkeypatch.setattr(train_refiner, "matching_loss", sometimes_nan)
     run(replace(SHORT, steps=3, features_until=1.0), tmp_path, log_every=1)
