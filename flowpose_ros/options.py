@@ -24,9 +24,12 @@ def option(default: Any, help: str, *, low: float | None = None, high: float | N
 
 
 def check_options(options: Any) -> None:
-    """Raise OptionError when a field of an options dataclass is outside its range or choices."""
+    """Raise OptionError when a field of an options dataclass, or of one nested in it, is outside its range or
+    choices."""
     for field in dataclasses.fields(options):
         value, meta = getattr(options, field.name), field.metadata
+        if dataclasses.is_dataclass(value):
+            check_options(value)
         name = f"{type(options).__name__}.{field.name}"
         if meta.get("choices") and value not in meta["choices"]:
             raise OptionError(f"{name}: expected one of {', '.join(meta['choices'])}, got {value!r}")

@@ -90,6 +90,7 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
     share = config.batch // processes
     stream = PairStream(config.seed, config.crop, step * config.batch, batch=share, rank=rank,
                         processes=processes, late_from=round(config.late_from * config.steps) * config.batch)
+
     def keep(step: int) -> Path:
         save_checkpoint(checkpoint, step=step, config=dataclasses.asdict(config), module=network,
                         average=average, optimiser=optimiser)

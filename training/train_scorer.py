@@ -18,7 +18,7 @@ from tqdm import tqdm
 from flowpose_ros.geometry.rotations import angles_between, perturb_rotations, random_rotations
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.scorer import Scorer, cell_cover
-from flowpose_ros.networks.weights import load_config, load_weights, save_weights
+from flowpose_ros.networks.weights import load_network, save_weights
 from flowpose_ros.rendering.templates import render_views
 from training.loop import Average, Running, load_checkpoint, one_cycle, save_checkpoint
 from training.pairs import PairMaker, PairStream, batches_of
@@ -104,8 +104,7 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
     """Train on the features of the weights file `refiner`; returns the path of the exported head."""
     torch.manual_seed(config.seed)
     torch.set_num_threads(threads)
-    network = GenFlow(load_config(refiner, "genflow", GenFlowConfig))
-    load_weights(refiner, network)
+    network = load_network(refiner, "genflow", GenFlowConfig, GenFlow)
     scorer = Scorer()
     optimiser = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate)
     average = Average(scorer)

@@ -15,6 +15,7 @@ from flowpose_ros.options import option
 
 MIN_SHIFT_PIXELS = 20
 FREE_SPACE = 3.0
+"""How much more a pixel that the sensor looked through counts than one that agrees."""
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,7 @@ class Estimator:
 
     def __init__(self, catalogue: Catalogue, options: EstimatorOptions = EstimatorOptions()) -> None:
         """Load the networks. Raises OptionError or WeightsError."""
-        for part in (options, options.gmm, options.match, options.genflow, options.fit):
-            check_options(part)
+        check_options(options)
         if options.device == "cuda" and not torch.cuda.is_available():
             raise OptionError("device: expected a CUDA device, found none; use cpu or auto")
         self.catalogue, self.options = catalogue, options

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from flowpose_ros.estimation.depth import DepthOptions, depth_at
 from flowpose_ros.estimation.networks import CROP_SIZE, Networks
 from flowpose_ros.estimation.views import FrameTensors, Shape, Views, sane
 from flowpose_ros.geometry.camera import back_project
 from flowpose_ros.geometry.ransac import KabschProblem, P3pProblem, RansacOptions, run_ransac
+from flowpose_ros.networks.flow import cell_points
 from flowpose_ros.networks.matching import STRIDE, joint_features, match_cells
 from flowpose_ros.options import option
 from flowpose_ros.rendering.renderer import Renderer
@@ -42,7 +42,9 @@ def match_poses(frame: FrameTensors, shape: Shape, T_cam_obj: torch.Tensor, netw
         views = Views.render(shape, T_cam_obj, renderer, CROP_SIZE)
         query = joint_features(networks.flow.encode(frame.crop(views.camera)))
         source = joint_features(networks.flow.encode(views.rendering.rgb))
-        xyz, on_object = object_cells(views)
+        xyz, cover = (x.flatten(2).transpose(1, 2)
+                      for x in cell_points(views.rendering.xyz, views.rendering.mask, STRIDE))
+        on_object = cover[..., 0] > LEAST_COVER
         matches = match_cells(source, query, on_object)
         median = torch.where(on_object, matches.confidence, torch.nan).nanmedian(1, keepdim=True).values
         usable = on_object & (matches.confidence >= LEAST_CONFIDENCE * median)
@@ -61,11 +63,3 @@ def match_poses(frame: FrameTensors, shape: Shape, T_cam_obj: torch.Tensor, netw
         T_crop = torch.where((fit.found & good)[:, None, None], fit.T, views.T_crop_obj)
         T_cam_obj = views.camera.to_camera(sane(T_crop, views, shape))
     return T_cam_obj
-
-
-def object_cells(views: Views) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean surface point [B,N,3] of each cell, metres, and whether the object covers it [B,N]."""
-    mask = views.rendering.mask[:, None].float()
-    cover = F.avg_pool2d(mask, STRIDE)
-    xyz = F.avg_pool2d(views.rendering.xyz * mask, STRIDE) / cover.clamp_min(1e-6)
-    return xyz.flatten(2).transpose(1, 2), (cover > LEAST_COVER).flatten(1)

@@ -25,8 +25,10 @@ class GenFlowOptions:
 
     iterations: int = option(3, "renders of each hypothesis after those that were matched", low=1, high=20)
     still_deg: float = option(0.5, "stop when no hypothesis turns by more than this, degrees", low=0.0, high=20.0)
-    still_of_diameter: float = option(0.005, "and none moves by more than this share of the diameter", low=0.0, high=0.5)
-    inlier_px: float = option(2.0, "residual under which a flow vector supports the pose, crop pixels", low=0.1, high=20.0)
+    still_of_diameter: float = option(0.005, "and none moves by more than this share of the diameter", low=0.0,
+                                      high=0.5)
+    inlier_px: float = option(2.0, "residual under which a flow vector supports the pose, crop pixels", low=0.1,
+                              high=20.0)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Judged:
     """B poses and how good they look.
 
     T_cam_obj [B,4,4]; inlier_ratio [B]; depth_agreement [B] or None without depth;
-    match [B] in [0,1] by the scorer; colour [B] in [0,1] by correlation; covariance [B,6,6] (translation, rotation vector), camera axes.
+    match [B] in [0,1] by the scorer; colour [B] in [0,1] by correlation; covariance [B,6,6] of
+    (translation, rotation vector), camera axes.
     """
 
     T_cam_obj: torch.Tensor
@@ -98,10 +101,9 @@ def judge(frame: FrameTensors, shape: Shape, T_cam_obj: torch.Tensor, networks: 
     """How well poses T_cam_obj [B,4,4] explain the frame: one more render and one more flow."""
     views = Views.render(shape, T_cam_obj, renderer, CROP_SIZE)
     picture = frame.crop(views.camera)
-    query = networks.flow.encode(picture)
-    update = networks.flow(query, views.network_view(shape))[-1]
-    logits = networks.scorer(networks.flow.encode(views.rendering.rgb)[1].float(),
-                             cell_cover(views.rendering.mask), query[1].float())
+    query, source = (networks.flow.encode(rgb) for rgb in (picture, views.rendering.rgb))
+    update = networks.flow(query, views.network_view(shape), source)[-1]
+    logits = networks.scorer(source[1].float(), cell_cover(views.rendering.mask), query[1].float())
     weight = torch.sigmoid(update.field.certainty) * update.valid
     residual = (update.pixel + update.field.flow - reprojected(update, views)).norm(dim=1, keepdim=True)
     near = (residual < options.inlier_px).float()

@@ -155,10 +155,7 @@ class GenFlow(nn.Module):
 
     def _level(self, view: RenderView, stride: int, source: torch.Tensor, target: torch.Tensor,
                context: torch.Tensor, levels: int) -> _Level:
-        mask = view.mask[:, None].float()
-        share = F.avg_pool2d(mask, stride)
-        # The mean surface point of a cell, so that cells cut by the silhouette move rightly too.
-        cell_xyz = F.avg_pool2d(view.xyz * mask, stride) / share.clamp_min(1e-6)
+        cell_xyz, share = cell_points(view.xyz, view.mask, stride)
         hidden, rest = context.chunk(2, 1)
         return _Level(stride, CorrelationPyramid(source, target, levels, self.config.radius),
                       torch.tanh(hidden), F.relu(rest), cell_xyz, (share > 0).float())
@@ -186,6 +183,17 @@ class GenFlow(nn.Module):
         R, t = solve_pnp(problem, R, t)
         T = to_transform(R, t, view.center, view.radius)
         return Update(field, T, pixel.expand(B, -1, -1, -1), xyz, valid, weight)
+
+
+def cell_points(xyz: torch.Tensor, mask: torch.Tensor, stride: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean surface point [B,3,h,w] of each cell of a render, and the share [B,1,h,w] of it that the object
+    covers: so cells cut by the silhouette move rightly too.
+
+    xyz [B,3,S,S], mask [B,S,S] bool; cells of stride x stride pixels.
+    """
+    on_object = mask[:, None].float()
+    share = F.avg_pool2d(on_object, stride)
+    return F.avg_pool2d(xyz * on_object, stride) / share.clamp_min(1e-6), share
 
 
 def induced_flow(view: RenderView, xyz: torch.Tensor, R: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,9 @@ def read_options(node: Node, options_class: type[Options], changes: Sequence[Par
     names = [name for name, _ in _leaves(options_class)]
     values = {name: node.get_parameter(name).value for name in names}
     values.update({change.name: change.value for change in changes if change.name in values})
-    return _build(options_class, values)
+    options = _build(options_class, values)
+    check_options(options)  # not every options class checks itself
+    return options
 
 
 def _leaves(options_class: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
@@ -53,9 +55,7 @@ def _build(options_class: type[Options], values: dict[str, Any], prefix: str = "
         default = _default(field)
         given[field.name] = (_build(type(default), values, f"{prefix}{field.name}.")
                              if dataclasses.is_dataclass(default) else values[prefix + field.name])
-    options = options_class(**given)
-    check_options(options)  # a nested stage's options need not check themselves
-    return options
+    return options_class(**given)
 
 
 def _default(field: dataclasses.Field) -> Any:
