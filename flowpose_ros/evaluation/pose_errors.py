@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flowpose_ros.errors import DatasetError
 from flowpose_ros.evaluation.bop_dataset import BopDataset, GroundTruth, ImageId
 from flowpose_ros.evaluation.eval_models import EvalModel
 from flowpose_ros.evaluation.metrics import VSD_DELTA, VSD_TAUS, distance_image, mspd, mssd, vsd
@@ -66,11 +67,15 @@ def pose_errors(dataset: BopDataset, models: dict[int, EvalModel], rows: Iterabl
     for image_id in sorted(counts):
         frame, truths = dataset.frame(image_id), dataset.ground_truth(image_id)
         scene = _SceneView(renderer, frame)
+        asked = {truth.obj_id for truth in truths} | set(counts[image_id])
+        if asked - models.keys():
+            raise DatasetError(f"image {image_id}: expected models of objects {sorted(asked)}, got none of "
+                               f"{sorted(asked - models.keys())}")
         yield image_id, [
             _object_errors(scene, models[obj_id], counts[image_id].get(obj_id, 0),
                            [row for row in by_image.get(image_id, ()) if row.obj_id == obj_id],
                            [truth for truth in truths if truth.obj_id == obj_id], image_id)
-            for obj_id in sorted({truth.obj_id for truth in truths} | set(counts[image_id]))]
+            for obj_id in sorted(asked)]
 
 
 def _best_rows_by_image(rows: Iterable[ResultRow]) -> dict[ImageId, list[ResultRow]]:

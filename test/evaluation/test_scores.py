@@ -9,7 +9,8 @@ from synthetic_bop import BOX, CAN
 
 from flowpose_ros.errors import DatasetError
 from flowpose_ros.evaluation.bop_dataset import BopDataset, GroundTruth, ImageId
-from flowpose_ros.evaluation.pose_errors import ObjectErrors
+from flowpose_ros.evaluation.eval_models import load_eval_models
+from flowpose_ros.evaluation.pose_errors import ObjectErrors, pose_errors
 from flowpose_ros.evaluation.results import ResultRow
 from flowpose_ros.evaluation.scores import PIXEL_THRESHOLDS, SHARE_THRESHOLDS, average_recall, evaluate, total_scores
 from flowpose_ros.evaluation.targets import Target, targets_from_ground_truth
@@ -125,6 +126,13 @@ def test_round_object_turned_about_its_axis_is_right(bop_root):
 def test_unknown_object_in_targets_is_named(bop_root):
     with pytest.raises(DatasetError, match=r"000002/000000: expected an object of \[3, 7\], got 5"):
         evaluate(BopDataset(bop_root), [], [Target(FIRST, 5, 1)])
+
+
+def test_annotated_object_without_a_model_is_named(bop_root):
+    dataset = BopDataset(bop_root)
+    models = {CAN: load_eval_models(dataset)[CAN]}
+    with pytest.raises(DatasetError, match=rf"000002/000000: expected models of objects \[3, 7\], got none of \[{BOX}\]"):
+        list(pose_errors(dataset, models, [], [Target(FIRST, CAN, 1)]))
 
 
 @pytest.mark.parametrize("name", ["ycbv", "lmo"])
