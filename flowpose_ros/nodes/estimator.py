@@ -220,4 +220,6 @@ class EstimatorNode(LifecycleNode):
         self.options = node
         if self._pipeline is not None:
             self._pipeline.change(node, estimation)
+        if self._worker is not None:
+            self._watchdog.patience_s = node.watchdog_s
         return SetParametersResult(successful=True)

@@ -21,11 +21,11 @@ class InputStatus:
 class Watchdog:
     """Turns a silence of `patience_s` seconds into one line; again only when its cause changes.
 
-    `problem` is the latest line, empty since the last result. Times are seconds of a steady clock.
+    `problem` is the latest line, empty since the last result; `patience_s` may be changed. Times are seconds of a steady clock.
     """
 
     def __init__(self, patience_s: float, now: float) -> None:
-        self._patience = patience_s
+        self.patience_s = patience_s
         self._last_result = now
         self._said: tuple | None = None
         self.problem = ""
@@ -38,9 +38,9 @@ class Watchdog:
                  drops: Mapping[str, int]) -> str | None:
         """The line to log now, or None."""
         silent = now - self._last_result
-        if silent < self._patience:
+        if silent < self.patience_s:
             return None
-        missing = tuple(i for i in inputs if i.needed and i.silent_s >= min(self._patience, silent))
+        missing = tuple(i for i in inputs if i.needed and i.silent_s >= min(self.patience_s, silent))
         cause = (tuple((i.topic, i.publishers) for i in missing), busy)
         if cause == self._said:
             return None

@@ -14,7 +14,8 @@ R = TypeVar("R")
 class Worker(Generic[T, R]):
     """Takes items from its slot, runs `function` on each and hands results to `on_result`.
 
-    An exception of either goes to `on_error(item, exception)` and the next item is served.
+    An exception of either goes to `on_error(item, exception)` and the next item is served; a result that
+    comes after stop() is not handed on.
     All three run in the worker's thread.
     """
 
@@ -49,7 +50,10 @@ class Worker(Generic[T, R]):
                 continue
             self.busy = True
             try:
-                self._on_result(self._function(item))
+                result = self._function(item)
+                # What ends after stop() may belong to objects that are no longer in use.
+                if not self.slot.closed:
+                    self._on_result(result)
             except Exception as error:  # whatever one frame does, the next one is served
                 self._on_error(item, error)
             finally:

@@ -50,3 +50,11 @@ def test_a_result_ends_the_problem():
     assert watchdog.problem == ""
     assert complain(watchdog, 11.0, status("/image", 4.5, 3)) is None
     assert complain(watchdog, 12.0, status("/image", 5.5, 3))
+
+
+def test_patience_may_change_meanwhile():
+    watchdog = Watchdog(5.0, now=0.0)
+    watchdog.patience_s = 9.0
+    assert complain(watchdog, 6.0, status("/image", 6.0)) is None
+    watchdog.patience_s = 2.0
+    assert complain(watchdog, 6.0, status("/image", 6.0))

@@ -80,6 +80,7 @@ def test_stop_returns_while_the_function_is_stuck(recorder):
     assert not worker.stop(timeout=0.05)
     release.set()
     assert worker.stop(timeout=10)
+    assert not recorder.results and not recorder.errors  # too late: its objects may be gone
 
 
 def test_stop_before_start():
