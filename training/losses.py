@@ -133,7 +133,7 @@ def pose_loss(T: torch.Tensor, batch: PairBatch) -> torch.Tensor:
     rotation = ((R - R_gt) @ points.transpose(1, 2)).abs().sum(1).mean(1)
     lateral = (c - c_gt)[:, :2].abs().sum(1)
     depth = (c - c_gt)[:, 2].abs()
-    # Huber-like cap: a sample that went astray must not drown the rest of a small batch.
+    # A sample that went astray teaches nothing here: its pose is not near enough to be pulled.
     return ((rotation + lateral + depth) / batch.diameter).clamp_max(2.0).mean()
 
 

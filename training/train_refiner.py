@@ -125,7 +125,9 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
             optimiser.step()
             average.update(network)
         step += 1
-        running.add(**figures, skipped=float(not torch.isfinite(norm)))
+        if torch.isfinite(norm):
+            running.add(**figures)
+        running.add(skipped=float(not torch.isfinite(norm)))
         bar.update()
         if rank == 0 and step % log_every == 0:
             means = running.means()

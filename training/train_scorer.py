@@ -18,7 +18,7 @@ from tqdm import tqdm
 from flowpose_ros.geometry.rotations import angles_between, perturb_rotations, random_rotations
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.scorer import Scorer, cell_cover
-from flowpose_ros.networks.weights import load_network, save_weights
+from flowpose_ros.networks.weights import file_hash, load_network, save_weights
 from flowpose_ros.rendering.templates import render_views
 from training.loop import Average, Running, load_checkpoint, one_cycle, save_checkpoint
 from training.pairs import PairMaker, PairStream, batches_of
@@ -109,9 +109,11 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
     optimiser = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate)
     average = Average(scorer)
     checkpoint = folder / "checkpoint.pt"
+    # A head belongs to the features that it learnt from.
+    record = {**dataclasses.asdict(config), "refiner": file_hash(refiner)}
     step = 0
     if checkpoint.exists():
-        same = {k: v for k, v in dataclasses.asdict(config).items() if k != "steps"}
+        same = {k: v for k, v in record.items() if k != "steps"}
         step = load_checkpoint(checkpoint, config=same, module=scorer, average=average, optimiser=optimiser)
     stream = ScorerStream(config.seed, config.crop, step * config.queries, batch=config.queries)
     stream.config = config
@@ -144,10 +146,10 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
             with (folder / "log.jsonl").open("a") as out:
                 out.write(json.dumps({"step": step, **running.means()}) + "\n")
         if step % 250 == 0:
-            save_checkpoint(checkpoint, step=step, config=dataclasses.asdict(config), module=scorer,
+            save_checkpoint(checkpoint, step=step, config=record, module=scorer,
                             average=average, optimiser=optimiser)
     bar.close()
-    save_checkpoint(checkpoint, step=step, config=dataclasses.asdict(config), module=scorer,
+    save_checkpoint(checkpoint, step=step, config=record, module=scorer,
                     average=average, optimiser=optimiser)
     path = folder / "scorer.safetensors"
     save_weights(path, average.state, kind="scorer", config=scorer.config)

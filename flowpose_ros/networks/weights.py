@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from flowpose_ros.errors import WeightsError
@@ -30,10 +30,21 @@ def shipped_folder() -> Path:
 
 
 def save_weights(path: Path, state: dict[str, torch.Tensor], *, kind: str, config: Any) -> None:
-    """Write a network's state in half precision, with its kind and config dataclass in the header."""
+    """Write a network's state in half precision, with its kind and config dataclass in the header.
+
+    Equal states give equal files.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     half = {k: v.detach().half().contiguous() if v.is_floating_point() else v for k, v in state.items()}
-    save_file(half, str(path), {"kind": kind, "config": json.dumps(dataclasses.asdict(config))})
+    path.write_bytes(_ordered(save(half, {"kind": kind, "config": json.dumps(dataclasses.asdict(config))})))
+
+
+def _ordered(file: bytes) -> bytes:
+    """A safetensors file with its header in order: the library writes the metadata in a random one."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + file[end:]
 
 
 def load_config(path: Path, kind: str, config_class: type[Config]) -> Config:

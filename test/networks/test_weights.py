@@ -26,6 +26,14 @@ def test_weights_come_back_in_half_precision(saved):
         assert torch.equal(again.state_dict()[name], value.half().float())
 
 
+def test_equal_states_give_equal_files(saved, tmp_path):
+    path, scorer = saved
+    others = [tmp_path / f"{i}.safetensors" for i in range(8)]
+    for other in others:
+        save_weights(other, scorer.state_dict(), kind="scorer", config=scorer.config)
+    assert {other.read_bytes() for other in others} == {path.read_bytes()}
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(WeightsError, match="none.safetensors: expected a safetensors file, found none"):
         load_config(tmp_path / "none.safetensors", "scorer", ScorerConfig)
