@@ -62,25 +62,14 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
-class Refined:
-    """A refined pose.
-
-    T_cam_obj [4,4] float64, metres; inlier_ratio in [0,1], share of the confidence weight whose
-    residual is small; covariance [6,6] of (translation, rotation vector) in the camera's axes,
-    m^2 and rad^2, rotation about the object's origin (the order of geometry_msgs);
-    score in [0,1]; kept_start: the gate rejected the refinement and the start was kept.
-    """
-
-    T_cam_obj: np.ndarray
-    inlier_ratio: float
-    covariance: np.ndarray
-    score: float
-    kept_start: bool = False
-
-
-@dataclass(frozen=True)
 class PoseEstimate:
-    """The answer for one detection: T_cam_obj [4,4] float64 places the mesh file's own origin."""
+    """The answer for one detection.
+
+    T_cam_obj [4,4] float64, metres, places the mesh file's own origin; score in [0,1], the probability that
+    it is right; covariance [6,6] of (translation, rotation vector) in the camera's axes, m^2 and rad^2,
+    rotation about the object's origin (the order of geometry_msgs); inlier_ratio in [0,1], share of the flow's
+    certainty that supports the pose.
+    """
 
     label: str
     instance: int

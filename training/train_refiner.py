@@ -75,7 +75,7 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
         raise ValueError(f"batch: expected a multiple of the {processes} processes, got {config.batch}")
     torch.manual_seed(config.seed)
     torch.set_num_threads(threads)
-    network = GenFlow(SIZES[config.size]).to(memory_format=torch.channels_last)
+    network = GenFlow(SIZES[config.size])
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": config.weight_decay},

@@ -74,12 +74,13 @@ class ScorerStream(PairStream):
 
 
 def view_rotations(R_gt: np.ndarray, config: ScorerTraining, rng: np.random.Generator) -> np.ndarray:
-    """Rotations [N,3,3]: near the truth; between near and far; half a turn about an axis of the object,
-    as boxes are mistaken, with some noise; anywhere."""
+    """Rotations [N,3,3]: near the truth; between near and far; turned about an axis of the object with some
+    noise, half of them by half a turn, as boxes are mistaken, half by any angle, as cans and mugs are; anywhere."""
     near = [perturb_rotations(R_gt[None], rng.uniform(0, np.radians(20)), rng) for _ in range(config.near)]
     between = [(turn_by(rng.uniform(NEAR, np.pi / 2), rng).as_matrix() @ R_gt)[None] for _ in range(config.between)]
     axes = rng.integers(0, 3, config.flipped)
-    flips = R_gt @ Rotation.from_rotvec(np.pi * np.eye(3)[axes]).as_matrix()
+    angles = np.where(rng.random(config.flipped) < 0.5, np.pi, rng.uniform(np.pi / 3, np.pi, config.flipped))
+    flips = R_gt @ Rotation.from_rotvec(angles[:, None] * np.eye(3)[axes]).as_matrix()
     return np.concatenate([*near, *between, perturb_rotations(flips, np.radians(8), rng),
                            random_rotations(config.anywhere, rng)])
 

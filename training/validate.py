@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from flowpose_ros.estimation.depth import DepthOptions
+from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import Networks, load_networks
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
@@ -75,16 +76,20 @@ class ImageMaker(PairMaker):
         return crop_for_poses(points, T_gt[None], self.size, ROOM)
 
 
-def held_out_cases(count: int, seed: int) -> Iterator[Case]:
-    """Synthetic scenes of objects that are never trained on."""
-    maker = ImageMaker(seed, IMAGE_SIZE, "held_out")
-    for index in range(count):
-        pair, thing = maker.sample_with_object(index)
-        image = (pair.query_rgb[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-        depth = pair.query_depth[0].numpy()
-        frame = Frame(image, pair.K[0].double().numpy(), depth if depth.any() else None)
-        model = ObjectModel(f"held_out_{index}", None, thing.mesh, thing.symmetries, Path())
-        yield Case(frame, model, pair.T_gt[0].double().numpy())
+def synthetic_cases(family: str, count: int, seed: int) -> Iterator[Case]:
+    """Synthetic scenes of objects of a family: "train", or "held_out" for those that are never trained on."""
+    maker = ImageMaker(seed, IMAGE_SIZE, family)
+    yield from (synthetic_case(maker, index) for index in range(count))
+
+
+def synthetic_case(maker: ImageMaker, index: int) -> Case:
+    """Synthetic scene `index` of a maker, always the same."""
+    pair, thing = maker.sample_with_object(index)
+    image = (pair.query_rgb[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    depth = pair.query_depth[0].numpy()
+    frame = Frame(image, pair.K[0].double().numpy(), depth if depth.any() else None)
+    model = ObjectModel(f"object_{index}", None, thing.mesh, thing.symmetries, Path())
+    return Case(frame, model, pair.T_gt[0].double().numpy())
 
 
 def dataset_cases(dataset: BopDataset) -> Iterator[Case]:
@@ -109,10 +114,10 @@ def refine_errors(case: Case, start: Start, depth: bool, networks: Networks, ren
     mesh = case.model.mesh
     T_init = start(case.T_cam_obj, mesh.center, mesh.diameter, rng)
     tensors = FrameTensors.of(case.frame, depth, networks.device)
-    shape, generator = Shape.of(case.model, networks.device), torch.Generator().manual_seed(0)
-    matched = match_poses(tensors, shape, torch.from_numpy(T_init)[None].float(), networks, renderer, MatchOptions(),
-                          DepthOptions(), generator)
-    moved = refine_genflow(tensors, shape, matched, networks, renderer, GenFlowOptions(), DepthOptions(), generator)
+    target = Target(tensors, Shape.of(case.model, networks.device), networks, renderer)
+    generator, first = torch.Generator().manual_seed(0), target.look(torch.from_numpy(T_init)[None].float())
+    matched = match_poses(target, first, MatchOptions(), DepthOptions(), generator)[-1]
+    moved = refine_genflow(target, matched, GenFlowOptions(), DepthOptions(), generator)[-1].T_cam_obj
     points = mesh.surface_points(500)
     before, after = (add_s(T, case.T_cam_obj, points) / mesh.diameter for T in (T_init, moved[0].double().numpy()))
     return before, after
@@ -187,7 +192,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder for validation.json and validation.png")
     args = parser.parse_args()
     networks = load_networks(args.weights, args.device)
-    source = dataset_cases(BopDataset(args.dataset)) if args.dataset else held_out_cases(args.count, args.seed)
+    source = dataset_cases(BopDataset(args.dataset)) if args.dataset else synthetic_cases("held_out", args.count, args.seed)
     cases = list(tqdm(source, unit="case", desc="making scenes", disable=None))
     rows = validate(cases, networks, {"off": (False,), "on": (True,), "both": (False, True)}[args.depth], args.seed,
                     {name: start for name, start in starts().items() if name in args.starts})

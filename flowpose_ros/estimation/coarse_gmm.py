@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from flowpose_ros.estimation.depth import DepthOptions, depth_agreement, shift_to_depth
+from flowpose_ros.estimation.depth import DepthOptions, depth_agreement, depth_shares, shift_to_depth
 from flowpose_ros.estimation.icp import refine_icp
+from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.networks import CROP_SIZE, Networks
-from flowpose_ros.estimation.views import FrameTensors, Shape, Views, colour_agreement
+from flowpose_ros.estimation.views import Shape, colour_agreement
 from flowpose_ros.geometry.box import translation_from_box
 from flowpose_ros.geometry.camera import CropCamera, crop_around
 from flowpose_ros.geometry.crops import PADDING
@@ -19,10 +20,11 @@ from flowpose_ros.geometry.transforms import make_transform
 from flowpose_ros.networks.scorer import cell_cover
 from flowpose_ros.options import option
 from flowpose_ros.records import Detection, Hypothesis
-from flowpose_ros.rendering.renderer import Renderer
 from flowpose_ros.rendering.templates import Templates, render_views
 
 ENCODE_CHUNK = 26
+RANK_SIZE = 64
+"""Side in pixels of the crops in which depth ranks rotations: shape needs fewer than texture."""
 SIGMA_OF_SPACING = 0.9
 
 
@@ -79,21 +81,20 @@ def score_templates(seen: TemplateFeatures, query: torch.Tensor, networks: Netwo
 
 
 @torch.no_grad()
-def coarse_gmm(frame: FrameTensors, detection: Detection, shape: Shape, first: TemplateFeatures,
-               count: int, networks: Networks, renderer: Renderer, options: GmmOptions,
+def coarse_gmm(target: Target, detection: Detection, first: TemplateFeatures, count: int, options: GmmOptions,
                depth_options: DepthOptions, rng: np.random.Generator) -> list[Hypothesis]:
     """The `count` best hypotheses of a detection, best first, at least `apart_deg` from each other.
 
     first: features of the object's templates. The second round is drawn from a mixture of Gaussians
     in the tangent space of the best rotations, weighted by their scores (METHOD A.4).
     """
+    frame, shape, networks = target.frame, target.shape, target.networks
     camera = box_crop(detection.box, frame.K)
     query = networks.flow.encode(frame.crop(camera))[1]
     rotations, logits = first.rotations, score_templates(first, query, networks)
     if options.samples:
         drawn = draw_rotations(rotations, logits, first.spacing, options, rng)
-        views = render_views(shape.model.mesh, renderer, drawn, CROP_SIZE)
-        second = template_features(views, networks)
+        second = template_features(render_views(shape.model.mesh, target.renderer, drawn, CROP_SIZE), networks)
         rotations = np.concatenate([rotations, second.rotations])
         logits = np.concatenate([logits, score_templates(second, query, networks)])
     wanted = count if frame.depth is None else max(count, options.candidates)
@@ -101,29 +102,28 @@ def coarse_gmm(frame: FrameTensors, detection: Detection, shape: Shape, first: T
     T = place(detection, frame.K, shape, rotations[chosen], camera)
     match = torch.from_numpy(1 / (1 + np.exp(-logits[chosen]))).float().to(T.device)
     if frame.depth is not None:
-        T, match = rank_by_depth(frame, shape, T, match, renderer, depth_options)
+        T, match = rank_by_depth(target, T, match, depth_options)
     best = match.argsort(descending=True, stable=True)[:count].tolist()
     return [Hypothesis(T[i].double().cpu().numpy(), float(match[i])) for i in best]
 
 
-def rank_by_depth(frame: FrameTensors, shape: Shape, T_cam_obj: torch.Tensor, match: torch.Tensor,
-                  renderer: Renderer, options: DepthOptions) -> tuple[torch.Tensor, torch.Tensor]:
+def rank_by_depth(target: Target, T_cam_obj: torch.Tensor, match: torch.Tensor,
+                  options: DepthOptions) -> tuple[torch.Tensor, torch.Tensor]:
     """Poses [B,4,4] shifted and fitted to the depth, and their scores [B] with its agreement.
 
     A template net sees little of the shape at 128 pixels; depth sees it well once the pose is fitted.
     """
-    views = Views.render(shape, T_cam_obj, renderer, CROP_SIZE)
-    observed = frame.depth_crop(views.camera)
-    T = shift_to_depth(views.rendering.depth, views.rendering.mask, observed, views.camera.K, views.T_crop_obj,
-                       shape.diameter)
-    views = Views.render(shape, views.camera.to_camera(T), renderer, CROP_SIZE)
-    observed, r = frame.depth_crop(views.camera), views.rendering
-    fitted = refine_icp(r.xyz, r.normal, r.mask, views.T_crop_obj, observed, views.camera.K, views.T_crop_obj,
-                        shape.diameter, options)
-    views = Views.render(shape, views.camera.to_camera(fitted), renderer, CROP_SIZE)
-    agreement = depth_agreement(views.rendering.depth, views.rendering.mask, frame.depth_crop(views.camera),
-                                2 * options.inlier_distance(shape.diameter))
-    colour = colour_agreement(views.rendering.rgb, views.rendering.mask, frame.crop(views.camera))
+    frame, diameter = target.frame, target.shape.diameter
+    views = target.render(T_cam_obj, RANK_SIZE)
+    r, observed = views.rendering, frame.depth_crop(views.camera)
+    T = shift_to_depth(r.depth, r.mask, observed, views.camera.K, views.T_crop_obj, diameter)
+    # Moved along its ray an object shows nearly the same surface: no new render for the fit.
+    fitted = refine_icp(r.xyz, r.normal, r.mask, views.T_crop_obj, observed, views.camera.K, T, diameter, options)
+    views = target.render(views.camera.to_camera(fitted), RANK_SIZE)
+    r = views.rendering
+    agreement = depth_agreement(depth_shares(r.depth, r.mask, frame.depth_crop(views.camera),
+                                             2 * options.inlier_distance(diameter)))
+    colour = colour_agreement(r.rgb, r.mask, frame.crop(views.camera), cell=2)
     return views.camera.to_camera(views.T_crop_obj), match.sqrt() * colour * agreement.square()
 
 

@@ -73,21 +73,38 @@ def depth_at(depth: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     return depth.flatten(1).gather(1, index) * inside
 
 
-def depth_agreement(render_depth: torch.Tensor, mask: torch.Tensor, observed: torch.Tensor,
-                    tolerance: float) -> torch.Tensor:
-    """Scores [B] in [0,1]: the share of rendered pixels whose measured depth is within tolerance.
+@dataclass(frozen=True)
+class DepthShares:
+    """Of the rendered pixels that are measured, the shares [B] that agree, are hidden by something nearer, or
+    are looked through by the sensor (`farther`); `measured` is the share of all rendered pixels."""
 
-    render_depth, observed [B,S,S] metres; mask [B,S,S] bool rendered pixels. Pixels without a
-    measurement do not count; something measured nearer may hide the object and counts half
-    against it; something farther means that the sensor looked through the object, and counts
-    FREE_SPACE times: the handle of a cup turned to the wrong side is a small part of the cup.
-    """
+    agree: torch.Tensor
+    hidden: torch.Tensor
+    farther: torch.Tensor
+    measured: torch.Tensor
+
+
+def depth_shares(render_depth: torch.Tensor, mask: torch.Tensor, observed: torch.Tensor,
+                 tolerance: float) -> DepthShares:
+    """How rendered and measured depth compare; render_depth, observed [B,S,S] metres (0: not measured);
+    mask [B,S,S] bool rendered pixels; tolerance metres."""
     seen = mask & (observed > 0)
     difference = observed - render_depth
-    agree = (seen & (difference.abs() <= tolerance)).sum((1, 2))
-    hidden = (seen & (difference < -tolerance)).sum((1, 2))
-    farther = seen.sum((1, 2)) - agree - hidden
-    return agree / (agree + 0.5 * hidden + FREE_SPACE * farther).clamp_min(1)
+    count = seen.sum((1, 2)).clamp_min(1)
+    agree, hidden = ((seen & part).sum((1, 2)) / count
+                     for part in (difference.abs() <= tolerance, difference < -tolerance))
+    measured = seen.sum((1, 2)) / mask.sum((1, 2)).clamp_min(1)
+    return DepthShares(agree, hidden, seen.any(2).any(1) * (1 - agree - hidden), measured)
+
+
+def depth_agreement(shares: DepthShares) -> torch.Tensor:
+    """Scores [B] in [0,1] that rank poses by depth.
+
+    Pixels without a measurement do not count; something measured nearer may hide the object and counts half
+    against it; something farther means that the sensor looked through the object, and counts FREE_SPACE
+    times: the handle of a cup turned to the wrong side is a small part of the cup.
+    """
+    return shares.agree / (shares.agree + 0.5 * shares.hidden + FREE_SPACE * shares.farther).clamp_min(1e-6)
 
 
 def shift_to_depth(render_depth: torch.Tensor, mask: torch.Tensor, observed: torch.Tensor, K: torch.Tensor,

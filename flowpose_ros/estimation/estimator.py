@@ -13,10 +13,13 @@ from flowpose_ros.cache import cache_folder
 from flowpose_ros.errors import DetectionError, FlowposeError, OptionError
 from flowpose_ros.estimation.coarse_gmm import GmmOptions, TemplateFeatures, coarse_gmm, template_features
 from flowpose_ros.estimation.depth import DepthOptions
+from flowpose_ros.estimation.judge import judge
+from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
-from flowpose_ros.estimation.refine_genflow import GenFlowOptions, judge, refine_genflow
-from flowpose_ros.estimation.select import select
+from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
+from flowpose_ros.estimation.select import rigid, select, symmetric
+from flowpose_ros.estimation.support import flow_support
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.objects.mesh import Mesh
@@ -37,7 +40,8 @@ class EstimatorOptions:
     refiner: str = option("genflow", "refinement", choices=("genflow",), runtime=False)
     depth: str = option("auto", "use depth: if there is any, always, or never", choices=("auto", "on", "off"),
                         runtime=False)
-    hypotheses: int = option(5, "hypotheses that are refined for each detection", low=1, high=64)
+    hypotheses: int = option(5, "hypotheses that are matched for each detection", low=1, high=64)
+    updated: int = option(3, "of these, the best after matching that the flow updates", low=1, high=64)
     score_threshold: float = option(0.0, "poses with a lower score are dropped", low=0.0, high=1.0)
     seed: int = option(0, "of everything random; equal seeds give equal poses", low=0)
     device: str = option("auto", "where the networks run", choices=("auto", "cpu", "cuda"), runtime=False)
@@ -109,28 +113,33 @@ class Estimator:
     def _estimate_one(self, tensors: FrameTensors, frame: Frame, detection: Detection, index: int,
                       timings: dict[str, float]) -> PoseEstimate:
         seen = check_detection(detection, frame)
-        options, networks, renderer = self.options, self._networks, self._renderer
-        clock = Clock(timings)
+        options, clock = self.options, Clock(timings)
         shape, first = self._prepare(detection.label)
         clock.lap("prepare")
-        rng = np.random.default_rng([options.seed, index])
-        generator = torch.Generator().manual_seed(options.seed)
-        hypotheses = coarse_gmm(tensors, seen, shape, first, options.hypotheses, networks, renderer,
-                                options.gmm, options.fit, rng)
-        start = torch.from_numpy(np.stack([h.T_cam_obj for h in hypotheses])).float().to(networks.device)
+        target = Target(tensors, shape, self._networks, self._renderer)
+        hypotheses = coarse_gmm(target, seen, first, options.hypotheses, options.gmm, options.fit,
+                                np.random.default_rng([options.seed, index]))
+        start = torch.from_numpy(np.stack([h.T_cam_obj for h in hypotheses])).float().to(self._networks.device)
         clock.lap("coarse")
-        matched = match_poses(tensors, shape, start, networks, renderer, options.match, options.fit, generator)
+        generator = torch.Generator().manual_seed(options.seed)
+        looks = match_poses(target, target.look(start), options.match, options.fit, generator)
+        judged = [judge(target, look, options.fit) for look in looks]
         clock.lap("match")
-        moved = refine_genflow(tensors, shape, matched, networks, renderer, options.genflow, options.fit, generator)
+        best = judged[-1].score.argsort(descending=True, stable=True)[:options.updated]
+        refined = refine_genflow(target, looks[-1].take(best), options.genflow, options.fit, generator)[1:]
+        looks += refined
+        judged += [judge(target, look, options.fit) for look in refined]
         clock.lap("refine")
-        judged = [judge(tensors, shape, T, networks, renderer, options.genflow, options.fit)
-                  for T in (start, matched, moved)]
-        best = select(*judged)[0]
-        check_in_front(best.T_cam_obj, shape.model.mesh, detection.label)
+        stage, which = select(judged)
+        answer = looks[stage].take(torch.tensor([which]))
+        inlier_ratio, covariance = flow_support(target, answer, options.genflow)
+        T_cam_obj = rigid(answer.T_cam_obj[0].double().cpu().numpy())
+        check_in_front(T_cam_obj, shape.model.mesh, detection.label)
         clock.lap("select")
         instance = detection.instance if detection.instance is not None else index
-        return PoseEstimate(shape.model.label, instance, best.T_cam_obj, best.score, best.covariance,
-                            best.inlier_ratio, detection)
+        return PoseEstimate(shape.model.label, instance, T_cam_obj, float(judged[stage].score[which]),
+                            symmetric(covariance[0].double().cpu().numpy()), float(inlier_ratio[0].clamp(0, 1)),
+                            detection)
 
 
 class Clock:

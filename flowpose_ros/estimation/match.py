@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import torch
 
 from flowpose_ros.estimation.depth import DepthOptions, depth_at
-from flowpose_ros.estimation.networks import CROP_SIZE, Networks
-from flowpose_ros.estimation.views import FrameTensors, Shape, Views, sane
+from flowpose_ros.estimation.look import Look, Target
+from flowpose_ros.estimation.views import sane
 from flowpose_ros.geometry.camera import back_project
 from flowpose_ros.geometry.ransac import KabschProblem, P3pProblem, RansacOptions, run_ransac
 from flowpose_ros.networks.flow import cell_points
 from flowpose_ros.networks.matching import STRIDE, joint_features, match_cells
 from flowpose_ros.options import option
-from flowpose_ros.rendering.renderer import Renderer
 
 LEAST_COVER = 0.5
 """A cell takes part when the object covers this share of it."""
@@ -26,40 +25,48 @@ LEAST_CONFIDENCE = 0.5
 class MatchOptions:
     """How poses are found from matches of the whole crop."""
 
-    iterations: int = option(2, "renders that are matched before the updates; 0 turns matching off", low=0, high=10)
+    iterations: int = option(3, "renders that are matched before the updates; 0 turns matching off", low=0, high=10)
     inlier_px: float = option(5.0, "residual under which a match supports a pose, crop pixels", low=0.5, high=50.0)
     hypotheses: int = option(128, "three-point samples", low=1, high=4096)
     min_inlier_ratio: float = option(0.25, "a pose with a smaller share of inliers is dropped", low=0.0, high=1.0)
     min_inliers: int = option(15, "a pose with fewer inliers is dropped", low=4)
 
 
-@torch.no_grad()
-def match_poses(frame: FrameTensors, shape: Shape, T_cam_obj: torch.Tensor, networks: Networks, renderer: Renderer,
-                options: MatchOptions, depth_options: DepthOptions, generator: torch.Generator) -> torch.Tensor:
-    """T_cam_obj [B,4,4] after `iterations` rounds of render, match and solve; a pose that too few matches
-    support stays. RANSAC-P3P, or RANSAC-Kabsch where the matches have depth."""
+def match_poses(target: Target, first: Look, options: MatchOptions, depth_options: DepthOptions,
+                generator: torch.Generator) -> list[Look]:
+    """Looks at the poses after each of `iterations` rounds of match, solve and render; the first is `first`."""
+    looks = [first]
     for _ in range(options.iterations):
-        views = Views.render(shape, T_cam_obj, renderer, CROP_SIZE)
-        query = joint_features(networks.flow.encode(frame.crop(views.camera)))
-        source = joint_features(networks.flow.encode(views.rendering.rgb))
-        xyz, cover = (x.flatten(2).transpose(1, 2)
-                      for x in cell_points(views.rendering.xyz, views.rendering.mask, STRIDE))
-        on_object = cover[..., 0] > LEAST_COVER
-        matches = match_cells(source, query, on_object)
-        median = torch.where(on_object, matches.confidence, torch.nan).nanmedian(1, keepdim=True).values
-        usable = on_object & (matches.confidence >= LEAST_CONFIDENCE * median)
-        problem = P3pProblem(xyz, matches.pixel, usable, views.camera.K,
-                             matches.pixel.new_full((len(usable),), options.inlier_px))
-        if frame.depth is not None:
-            z = depth_at(frame.depth_crop(views.camera), matches.pixel)
-            measured = usable & (z > 0)
-            if (measured.sum(1) >= 0.5 * usable.sum(1)).all():
-                # A cell is coarser than a pixel, and so is where its match lies.
-                threshold = max(2 * depth_options.inlier_distance(shape.diameter), 0.04 * shape.diameter)
-                problem = KabschProblem(xyz, back_project(matches.pixel, z, views.camera.K), measured,
-                                        z.new_full((len(usable),), threshold))
-        fit = run_ransac(problem, RansacOptions(options.hypotheses, scored_points=192), generator)
-        good = (fit.inlier_ratio >= options.min_inlier_ratio) & (fit.inlier.sum(1) >= options.min_inliers)
-        T_crop = torch.where((fit.found & good)[:, None, None], fit.T, views.T_crop_obj)
-        T_cam_obj = views.camera.to_camera(sane(T_crop, views, shape))
-    return T_cam_obj
+        looks.append(target.look(match_once(target, looks[-1], options, depth_options, generator)))
+    return looks
+
+
+@torch.no_grad()
+def match_once(target: Target, look: Look, options: MatchOptions, depth_options: DepthOptions,
+               generator: torch.Generator) -> torch.Tensor:
+    """T_cam_obj [B,4,4] by RANSAC-P3P, or RANSAC-Kabsch where the matches have depth; a pose that too few
+    matches support stays."""
+    views, shape = look.views, target.shape
+    xyz, cover = (x.flatten(2).transpose(1, 2)
+                  for x in cell_points(views.rendering.xyz, views.rendering.mask, STRIDE))
+    on_object = cover[..., 0] > LEAST_COVER
+    # Only the object's cells are asked; all poses' lists are as long as the longest.
+    order = on_object.float().argsort(dim=1, descending=True, stable=True)[:, :max(3, int(on_object.sum(1).max()))]
+    on_object, xyz = on_object.gather(1, order), xyz.gather(1, order[..., None].expand(-1, -1, 3))
+    matches = match_cells(joint_features(look.source), joint_features(look.query), order, on_object)
+    median = torch.where(on_object, matches.confidence, torch.nan).nanmedian(1, keepdim=True).values
+    usable = on_object & (matches.confidence >= LEAST_CONFIDENCE * median)
+    problem = P3pProblem(xyz, matches.pixel, usable, views.camera.K,
+                         matches.pixel.new_full((len(usable),), options.inlier_px))
+    if look.depth is not None:
+        z = depth_at(look.depth, matches.pixel)
+        measured = usable & (z > 0)
+        if (measured.sum(1) >= 0.5 * usable.sum(1)).all():
+            # A cell is coarser than a pixel, and so is where its match lies.
+            threshold = max(2 * depth_options.inlier_distance(shape.diameter), 0.04 * shape.diameter)
+            problem = KabschProblem(xyz, back_project(matches.pixel, z, views.camera.K), measured,
+                                    z.new_full((len(usable),), threshold))
+    fit = run_ransac(problem, RansacOptions(options.hypotheses, scored_points=192), generator)
+    good = (fit.inlier_ratio >= options.min_inlier_ratio) & (fit.inlier.sum(1) >= options.min_inliers)
+    T_crop = torch.where((fit.found & good)[:, None, None], fit.T, views.T_crop_obj)
+    return views.camera.to_camera(sane(T_crop, views, shape))

@@ -19,7 +19,7 @@ STRIDE = 4
 
 @dataclass(frozen=True)
 class Matches:
-    """Of each of N = h*w render cells: pixel [B,N,2] where the query shows it; confidence [B,N] in [0,1]
+    """Of each of N render cells: pixel [B,N,2] where the query shows it; confidence [B,N] in [0,1]
     that both name each other."""
 
     pixel: torch.Tensor
@@ -35,21 +35,26 @@ def joint_features(features: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def match_cells(source: torch.Tensor, target: torch.Tensor, on_object: torch.Tensor) -> Matches:
-    """Matches of joint features source and target [B,C,h,w]; on_object [B,h*w] bool limits who is asked.
+def match_cells(source: torch.Tensor, target: torch.Tensor, cells: torch.Tensor, on_object: torch.Tensor) -> Matches:
+    """Matches of joint features source and target [B,C,h,w], of the source cells [B,N] (v * w + u); on_object
+    [B,N] bool says which of these count.
 
     Confidence is the product of both softmaxes (LoFTR 3.3); the place is their mean over the 3 x 3
     cells around the best.
     """
     B, C, h, w = source.shape
-    logits = source.flatten(2).transpose(1, 2) @ target.flatten(2) / C ** 0.5
-    both = logits.softmax(2) * logits.masked_fill(~on_object[..., None], -1e4).softmax(1)
-    confidence, best = both.max(2)
+    asked = source.flatten(2).transpose(1, 2).gather(1, cells[..., None].expand(-1, -1, C))
+    logits = asked @ target.flatten(2) / C ** 0.5
+    # Of a row, only what it shares with its columns tells the cells apart.
+    columns = logits.masked_fill(~on_object[..., None], -1e4).logsumexp(1, keepdim=True)
+    rows, both = logits.logsumexp(2), 2 * logits - columns
+    best = both.argmax(2)
     grid = pixel_grid(h, w, source.device).reshape(-1, 2)
     steps = pixel_grid(3, 3, source.device).reshape(-1, 2) - 1
     around = grid[best][:, :, None] + steps
     inside = ((around >= 0) & (around < around.new_tensor([w, h]))).all(-1)
     index = (around[..., 1].clamp(0, h - 1) * w + around[..., 0].clamp(0, w - 1)).long()
-    share = both.gather(2, index) * inside
+    share = (both.gather(2, index) - rows[..., None]).exp() * inside
     cell = (share[..., None] * around).sum(2) / share.sum(2, keepdim=True).clamp_min(1e-12)
+    confidence = (both.gather(2, best[..., None])[..., 0] - rows).exp()
     return Matches(cell * STRIDE + (STRIDE - 1) / 2, confidence)

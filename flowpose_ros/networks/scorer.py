@@ -9,7 +9,6 @@ from torch import nn
 import torch.nn.functional as F
 
 from flowpose_ros.geometry.camera import pixel_grid
-from flowpose_ros.networks.correlation import sample_window
 
 WINDOW = 2
 """A template cell is compared with the query cells this far around its own place."""
@@ -36,7 +35,7 @@ def match_maps(template: torch.Tensor, mask: torch.Tensor, query: torch.Tensor) 
     b = F.normalize(query.flatten(2).float(), dim=1)
     similarity = a @ b
     cells = pixel_grid(h, w, template.device).reshape(1, h * w, 2)
-    near = sample_window(similarity.reshape(N, h * w, h, w), cells.expand(N, -1, -1), WINDOW)
+    near = near_cells(similarity, h, w)
     attention = (similarity * 10).softmax(-1)
     shift = (attention @ cells - cells) / w
     best = similarity.amax(-1, keepdim=True)
@@ -44,6 +43,19 @@ def match_maps(template: torch.Tensor, mask: torch.Tensor, query: torch.Tensor) 
     back = (similarity * (inside > 0.1)).amax(1)[..., None]
     maps = torch.cat([near * (inside > 0.1), best * inside, shift * inside, back, inside], -1)
     return maps.transpose(1, 2).reshape(N, -1, h, w)
+
+
+def near_cells(similarity: torch.Tensor, h: int, w: int) -> torch.Tensor:
+    """Similarities [N,h*w,(2r+1)^2] of each cell with the cells around its own place, r = WINDOW; 0 outside.
+
+    similarity [N,h*w,h*w] of all cells with all.
+    """
+    steps = torch.arange(-WINDOW, WINDOW + 1, device=similarity.device)
+    v = (torch.arange(h, device=similarity.device)[:, None] + steps)[:, None, :, None]
+    u = (torch.arange(w, device=similarity.device)[:, None] + steps)[None, :, None, :]
+    inside = ((v >= 0) & (v < h) & (u >= 0) & (u < w)).reshape(h * w, -1)
+    index = (v.clamp(0, h - 1) * w + u.clamp(0, w - 1)).reshape(h * w, -1)
+    return similarity.gather(2, index.expand(len(similarity), -1, -1)) * inside
 
 
 class Scorer(nn.Module):

@@ -7,8 +7,8 @@ import torch
 from flowpose_ros.errors import DetectionError
 from flowpose_ros.estimation.coarse_gmm import GmmOptions, box_crop, draw_rotations, place, spread_best
 from flowpose_ros.estimation.estimator import check_detection
-from flowpose_ros.estimation.refine_genflow import Judged
-from flowpose_ros.estimation.select import pose_score, select
+from flowpose_ros.estimation.judge import Judged
+from flowpose_ros.estimation.select import select
 from flowpose_ros.estimation.views import Shape, colour_agreement
 from flowpose_ros.geometry.camera import box_around, project
 from flowpose_ros.geometry.rotations import angles_between, mean_nearest_angle, random_rotations, super_fibonacci
@@ -85,30 +85,19 @@ def test_colours_agree_whatever_the_exposure_and_not_when_turned():
     assert colour_agreement(plain, mask, picture) == pytest.approx(0.5, abs=0.02)
 
 
-def judged(scores, depth=None):
-    """Hypotheses told apart by all that is judged at once."""
-    scores = torch.tensor(scores)
-    T = torch.eye(4).repeat(len(scores), 1, 1)
-    T[:, 0, 3] = torch.arange(len(scores)) * 0.1
-    return Judged(T, scores, scores, scores, depth, torch.eye(6).repeat(len(scores), 1, 1))
+def judged(*scores):
+    return Judged(torch.eye(4).repeat(len(scores), 1, 1), torch.tensor(scores))
 
 
-def test_a_refinement_that_looks_worse_is_undone():
-    start, refined = judged([0.5, 0.8]), judged([0.6, 0.3])
-    refined.T_cam_obj[:, 1, 3] = 1.0
-    best, other = select(start, refined)
-    assert best.kept_start and best.T_cam_obj[0, 3] == pytest.approx(0.1) and best.T_cam_obj[1, 3] == 0
-    assert not other.kept_start and other.T_cam_obj[1, 3] == 1.0 and best.score > other.score
+def test_the_pose_that_seems_most_right_is_selected_at_its_best_stage():
+    start, matched, refined = judged(0.5, 0.8, 0.1), judged(0.6, 0.7, 0.2), judged(0.75, 0.3, 0.2)
+    assert select([start, matched, refined]) == (0, 1)
+    assert select([matched, refined]) == (1, 0)
+    assert select([start, judged(0.9)]) == (1, 0)
 
 
-def test_a_score_is_in_range_and_each_witness_can_veto():
-    good = judged([1.0, 0.9, 0.0], torch.tensor([1.0, 0.9, 0.0]))
-    score = pose_score(good)
-    assert score.min() > 0 and score.max() <= 1 and (score.diff() < 0).all()
-    for name in ("inlier_ratio", "match", "colour", "depth_agreement"):
-        spoilt = judged([0.9], torch.tensor([0.9]))
-        getattr(spoilt, name)[0] = 0.0
-        assert pose_score(spoilt) < 0.5 * pose_score(judged([0.9], torch.tensor([0.9])))
+def test_of_equals_the_more_refined_is_selected():
+    assert select([judged(0.4, 0.9), judged(0.9, 0.4), judged(0.9, 0.9), judged(0.1, 0.2)]) == (2, 0)
 
 
 @pytest.mark.parametrize("box, message", [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowpose_ros.estimation.depth import (DepthOptions, depth_agreement, depth_at, fit_depth,
+from flowpose_ros.estimation.depth import (DepthOptions, depth_agreement, depth_at, depth_shares, fit_depth,
                                            shift_to_depth)
 from flowpose_ros.estimation.icp import refine_icp
 from flowpose_ros.geometry.camera import project
@@ -171,14 +171,23 @@ def test_agreement_by_hand():
     rendered = torch.ones(1, 1, 6)
     #                          agree, agree, nearer, farther, unmeasured, not rendered
     observed = torch.tensor([[[1.004, 0.996, 0.90, 1.10, 0.0, 1.0]]])
-    assert depth_agreement(rendered, mask, observed, 0.005).item() == pytest.approx(2 / 5.5)
-    assert depth_agreement(rendered, mask, torch.zeros_like(observed), 0.005).item() == 0
+    shares = depth_shares(rendered, mask, observed, 0.005)
+    assert [x.item() for x in (shares.agree, shares.hidden, shares.farther, shares.measured)] == pytest.approx(
+        [0.5, 0.25, 0.25, 0.8])
+    assert depth_agreement(shares).item() == pytest.approx(2 / 5.5)
+
+
+def test_nothing_measured_agrees_with_nothing():
+    mask = torch.ones(1, 2, 2, dtype=torch.bool)
+    shares = depth_shares(torch.ones(1, 2, 2), mask, torch.zeros(1, 2, 2), 0.005)
+    assert not any(x.any() for x in (shares.agree, shares.hidden, shares.farther, shares.measured))
+    assert depth_agreement(shares).item() == 0
 
 
 def test_agreement_prefers_the_truth(part, render):
     T = truths()
     depth, true, wrong = measured(render(T), "occluder"), render(T), render(perturbed(T, 15, 0.01))
-    score, worse = (depth_agreement(r.depth, r.mask, depth, 0.005) for r in (true, wrong))
+    score, worse = (depth_agreement(depth_shares(r.depth, r.mask, depth, 0.005)) for r in (true, wrong))
     assert (score > worse + 0.2).all()
 
 

@@ -12,14 +12,15 @@ def distinct(seed, channels, size):
 
 
 def everywhere(size):
-    return torch.ones(1, size * size, dtype=torch.bool)
+    """All cells, each of which counts."""
+    return torch.arange(size * size)[None], torch.ones(1, size * size, dtype=torch.bool)
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (5, -3)])
 def test_cells_are_found_where_they_went(shift):
     source = distinct(0, 64, 16)
     target = torch.roll(source, (shift[1], shift[0]), (2, 3))
-    matches = match_cells(source, target, everywhere(16))
+    matches = match_cells(source, target, *everywhere(16))
     v, u = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
     stays = ((u + shift[0] >= 0) & (u + shift[0] < 16) & (v + shift[1] >= 0) & (v + shift[1] < 16)).flatten()
     expected = (torch.stack([u + shift[0], v + shift[1]], -1).reshape(-1, 2) * STRIDE + 1.5).float()
@@ -32,7 +33,7 @@ def test_a_cell_between_two_is_placed_between_them():
     source = target.clone()
     source[..., 3, 3] = (target[..., 3, 3] + target[..., 3, 4]) / 2
     source[..., 3, 4] = 0  # its own claim would win
-    place = match_cells(source, target, everywhere(8)).pixel[0, 3 * 8 + 3]
+    place = match_cells(source, target, *everywhere(8)).pixel[0, 3 * 8 + 3]
     assert place[0] == pytest.approx(3.5 * STRIDE + 1.5, abs=1.0) and place[1] == pytest.approx(3 * STRIDE + 1.5, abs=0.2)
 
 
@@ -40,12 +41,23 @@ def test_what_two_cells_want_is_certain_for_neither():
     source = distinct(2, 64, 8)
     target = source.clone()
     source[..., 0, 1] = source[..., 0, 0]
-    confidence = match_cells(source, target, everywhere(8)).confidence[0]
+    confidence = match_cells(source, target, *everywhere(8)).confidence[0]
     assert confidence[:2].max() < 0.6 < confidence[2:].min()
     # A rival off the object is none.
-    mask = everywhere(8)
-    mask[0, 1] = False
-    assert match_cells(source, target, mask).confidence[0, 0] > 0.9
+    cells, counts = everywhere(8)
+    counts[0, 1] = False
+    assert match_cells(source, target, cells, counts).confidence[0, 0] > 0.9
+
+
+def test_asking_fewer_cells_is_as_if_the_others_did_not_count():
+    source, target = distinct(5, 16, 8) / 4, distinct(6, 16, 8) / 4
+    cells, counts = everywhere(8)
+    asked = torch.arange(3, 64, 5)
+    counts[0] = torch.isin(cells[0], asked)
+    some = match_cells(source, target, asked[None], torch.ones(1, len(asked), dtype=torch.bool))
+    whole = match_cells(source, target, cells, counts)
+    torch.testing.assert_close(some.pixel[0], whole.pixel[0, asked])
+    torch.testing.assert_close(some.confidence[0], whole.confidence[0, asked])
 
 
 def test_joint_correlation_is_the_sum_of_both_levels():

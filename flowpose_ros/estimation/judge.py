@@ -1,0 +1,42 @@
+"""How well poses explain a frame: witnesses, and the probability that they make a pose right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from flowpose_ros.estimation.depth import DepthOptions, depth_shares
+from flowpose_ros.estimation.look import Look, Target
+from flowpose_ros.estimation.views import colour_agreement
+from flowpose_ros.networks.scorer import cell_cover
+
+
+@dataclass(frozen=True)
+class Judged:
+    """B poses T_cam_obj [B,4,4] and the probability [B] that each is right."""
+
+    T_cam_obj: torch.Tensor
+    score: torch.Tensor
+
+
+@torch.no_grad()
+def judge(target: Target, look: Look, options: DepthOptions) -> Judged:
+    """The poses of a look and how right they seem (`PoseScore`)."""
+    return Judged(look.T_cam_obj, torch.sigmoid(target.networks.pose_score(witnesses(target, look, options))))
+
+
+@torch.no_grad()
+def witnesses(target: Target, look: Look, options: DepthOptions) -> torch.Tensor:
+    """What speaks for B poses: [B,2], or [B,5] where there is depth, as `PoseScore` takes it.
+
+    The scorer's logit and the colours' correlation; with depth the logarithms of the shares of the object
+    that agree with it and that it looks through, and the share it has no measurement of.
+    """
+    r = look.views.rendering
+    match = target.networks.scorer(look.source[1].float(), cell_cover(r.mask), look.query[1].float())
+    said = [match.clamp(-8, 8), 4 * colour_agreement(r.rgb, r.mask, look.picture) - 2]
+    if look.depth is not None:
+        shares = depth_shares(r.depth, r.mask, look.depth, 1.5 * options.inlier_distance(target.shape.diameter))
+        said += [(shares.agree + 0.02).log(), (shares.farther + 0.02).log(), 1 - shares.measured]
+    return torch.stack(said, 1)

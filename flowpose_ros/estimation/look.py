@@ -1,0 +1,63 @@
+"""An object that is sought in a frame, and what a look at poses of it shows: what every stage works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass, replace
+
+import torch
+
+from flowpose_ros.estimation.networks import CROP_SIZE, Networks
+from flowpose_ros.estimation.views import FrameTensors, Shape, Views
+from flowpose_ros.rendering.renderer import Renderer
+
+Features = tuple[torch.Tensor, torch.Tensor]
+"""Features at 1/4 and 1/8 of the crop, as the flow network encodes them."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """B poses rendered, and what the frame shows in the same crops.
+
+    T_cam_obj [B,4,4]; picture [B,3,S,S]; depth [B,S,S] metres along the crops' axes, or None;
+    query, source: features of the picture and of the rendering.
+    """
+
+    T_cam_obj: torch.Tensor
+    views: Views
+    picture: torch.Tensor
+    depth: torch.Tensor | None
+    query: Features
+    source: Features
+
+    def take(self, index: torch.Tensor) -> Look:
+        """The look at some of its poses, index [M]."""
+        def pick(x):
+            if isinstance(x, torch.Tensor):
+                return x[index]
+            if isinstance(x, tuple):
+                return tuple(map(pick, x))
+            return replace(x, **{f.name: pick(getattr(x, f.name)) for f in fields(x)}) if is_dataclass(x) else x
+
+        return pick(self)
+
+
+@dataclass(frozen=True)
+class Target:
+    """An object that is sought in a frame, with what is needed to look at poses of it."""
+
+    frame: FrameTensors
+    shape: Shape
+    networks: Networks
+    renderer: Renderer
+
+    def render(self, T_cam_obj: torch.Tensor, size: int = CROP_SIZE) -> Views:
+        """Poses T_cam_obj [B,4,4] rendered in crops of that size."""
+        return Views.render(self.shape, T_cam_obj, self.renderer, size)
+
+    @torch.no_grad()
+    def look(self, T_cam_obj: torch.Tensor) -> Look:
+        """Render poses T_cam_obj [B,4,4], crop the frame likewise, and encode both."""
+        views = self.render(T_cam_obj)
+        picture = self.frame.crop(views.camera)
+        query, source = (self.networks.flow.encode(rgb) for rgb in (picture, views.rendering.rgb))
+        return Look(T_cam_obj, views, picture, self.frame.depth_crop(views.camera), query, source)

@@ -1,0 +1,55 @@
+"""How well flow supports a pose, and how sure that makes it: inlier ratio and covariance."""
+
+from __future__ import annotations
+
+import torch
+
+from flowpose_ros.estimation.look import Look, Target
+from flowpose_ros.estimation.networks import CROP_SIZE
+from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update
+from flowpose_ros.estimation.views import Shape, Views
+from flowpose_ros.geometry.camera import project
+from flowpose_ros.geometry.pnp import PnpProblem, from_transform, normalise_weights, pose_covariance
+from flowpose_ros.geometry.transforms import transform_points
+from flowpose_ros.networks.flow import Update
+
+
+@torch.no_grad()
+def flow_support(target: Target, look: Look, options: GenFlowOptions) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of B poses: inlier ratio [B], the share of certainty whose flow stays within `inlier_px` of the pose
+    (GoTrack's quality), and covariance [B,6,6] of (translation, rotation vector), camera axes."""
+    update = last_update(target, look)
+    weight = torch.sigmoid(update.field.certainty) * update.valid
+    residual = (update.pixel + update.field.flow - reprojected(update, look.views)).norm(dim=1, keepdim=True)
+    near = (residual < options.inlier_px).float()
+    inlier_ratio = (weight * near).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1.0)
+    return inlier_ratio, covariance(update, look.views, target.shape)
+
+
+def reprojected(update: Update, views: Views) -> torch.Tensor:
+    """Where the update's object points [B,2,h,w] lie in the crop at the rendered pose."""
+    points = transform_points(views.T_crop_obj, update.xyz.flatten(2).transpose(1, 2))
+    return project(points, views.camera.K).transpose(1, 2).reshape_as(update.pixel)
+
+
+def covariance(update: Update, views: Views, shape: Shape) -> torch.Tensor:
+    """Covariance [B,6,6] of (translation, rotation vector) about the mesh's origin, camera axes."""
+    B = len(views.T_crop_obj)
+    radius = shape.center.new_full((B,), shape.radius)
+    center = shape.center.expand(B, 3)
+    points = (update.xyz - shape.center[:, None, None]) / shape.radius
+    problem = PnpProblem(points.flatten(2).transpose(1, 2),
+                         (update.field.flow + update.pixel).flatten(2).transpose(1, 2),
+                         normalise_weights(update.weight.flatten(2).transpose(1, 2)), views.camera.K, float(CROP_SIZE))
+    R, t = from_transform(views.T_crop_obj, center, radius)
+    about_center = pose_covariance(problem, R, t, radius)
+    # The origin moves with the rotation about the centre: t_origin = t_centre - [R c] rotation.
+    A = torch.eye(6, device=R.device).repeat(B, 1, 1)
+    lever = (R @ center[..., None])[..., 0]
+    x, y, z = lever.unbind(-1)
+    o = torch.zeros_like(x)
+    A[:, :3, 3:] = torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(B, 3, 3)
+    G = torch.zeros(B, 6, 6, device=R.device)
+    G[:, :3, :3] = G[:, 3:, 3:] = views.camera.R_crop_cam.transpose(1, 2)
+    J = G @ A
+    return J @ about_center @ J.transpose(1, 2)

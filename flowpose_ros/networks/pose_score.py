@@ -1,0 +1,30 @@
+"""The probability that a pose is right, from what speaks for it: two logistic regressions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class PoseScoreConfig:
+    """How many witnesses there are without and with depth; part of a weights file."""
+
+    rgb: int = 2
+    rgbd: int = 5
+
+
+class PoseScore(nn.Module):
+    """Witnesses -> one logit per pose; which line is used follows from their number."""
+
+    def __init__(self, config: PoseScoreConfig = PoseScoreConfig()) -> None:
+        super().__init__()
+        self.config = config
+        self.rgb, self.rgbd = nn.Linear(config.rgb, 1), nn.Linear(config.rgbd, 1)
+
+    def forward(self, witnesses: torch.Tensor) -> torch.Tensor:
+        """Logits [B] of witnesses [B,rgb] or [B,rgbd]."""
+        line = self.rgb if witnesses.shape[-1] == self.config.rgb else self.rgbd
+        return line(witnesses)[..., 0]

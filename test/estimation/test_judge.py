@@ -1,0 +1,101 @@
+"""What a look holds, and what speaks for a pose, on a textured block whose truth is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from flowpose_ros.estimation.depth import DepthOptions
+from flowpose_ros.estimation.judge import judge, witnesses
+from flowpose_ros.estimation.look import Target
+from flowpose_ros.estimation.networks import load_networks
+from flowpose_ros.estimation.refine_genflow import GenFlowOptions
+from flowpose_ros.estimation.support import flow_support
+from flowpose_ros.estimation.views import FrameTensors, Shape
+from flowpose_ros.geometry.symmetry import SymmetryGroup
+from flowpose_ros.geometry.transforms import exp_so3
+from flowpose_ros.objects.catalogue import ObjectModel
+from flowpose_ros.objects.mesh import Mesh
+from flowpose_ros.records import Frame
+from flowpose_ros.rendering.raycast import RaycastRenderer
+
+K = np.array([[400.0, 0, 160], [0, 400.0, 120], [0, 0, 1]])
+SIZE = (240, 320)
+
+
+@pytest.fixture(scope="module")
+def block():
+    """A block of 0.1 x 0.06 x 0.04 m, each of its triangles in a colour of its own."""
+    corners = np.array([[x, y, z] for x in (-0.05, 0.05) for y in (-0.03, 0.03) for z in (-0.02, 0.02)], np.float32)
+    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    faces = np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))], np.int32)
+    colours = np.random.default_rng(0).random((12, 1, 3)).repeat(3, 1).astype(np.float32)
+    mesh = Mesh(corners, faces, colours, np.zeros((12, 3, 2), np.float32), np.full(12, -1, np.int16))
+    return ObjectModel("block", None, mesh, SymmetryGroup.none(), None)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    T = torch.eye(4)
+    T[:3, :3] = exp_so3(torch.tensor([[0.7, -0.5, 0.3]]))[0]
+    T[:3, 3] = torch.tensor([0.02, -0.01, 0.5])
+    return T
+
+
+@pytest.fixture(scope="module")
+def frame(block, truth):
+    """The block as its own renderer shows it, before a wall 0.3 m behind it."""
+    view = RaycastRenderer().render(block.mesh, truth[None], torch.from_numpy(K).float()[None], SIZE)
+    image = (view.rgb[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    depth = np.where(view.mask[0].numpy(), view.depth[0].numpy(), 0.8).astype(np.float32)
+    return Frame(image, K, depth)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["rgb", "rgbd"])
+def target(request, block, frame):
+    networks = load_networks("", "cpu")
+    return Target(FrameTensors.of(frame, request.param, networks.device), Shape.of(block, networks.device), networks,
+                  RaycastRenderer())
+
+
+@pytest.fixture(scope="module")
+def poses(truth):
+    """The truth; turned by half a turn about the viewing axis; moved aside by half of its length."""
+    turned, moved = truth.clone(), truth.clone()
+    turned[:3, :3] = exp_so3(torch.tensor([[0, 0, np.pi]]).float())[0] @ truth[:3, :3]
+    moved[0, 3] += 0.05
+    return torch.stack([truth, turned, moved])
+
+
+def test_the_true_pose_seems_most_right(target, poses):
+    score = judge(target, target.look(poses), DepthOptions()).score
+    assert score.argmax() == 0 and (score >= 0).all() and (score <= 1).all()
+
+
+def test_each_witness_is_finite_even_where_nothing_is_seen(target, poses):
+    away = poses.clone()
+    away[:, 0, 3] += 3.0
+    said = witnesses(target, target.look(torch.cat([poses, away])), DepthOptions())
+    assert said.shape == (6, 2 if target.frame.depth is None else 5) and torch.isfinite(said).all()
+
+
+def test_depth_shares_tell_free_space(target, poses):
+    if target.frame.depth is None:
+        pytest.skip("without depth there are no such witnesses")
+    agree, farther, unmeasured = witnesses(target, target.look(poses), DepthOptions())[:, 2:].unbind(1)
+    assert agree[0] > agree[2] and farther[2] > farther[0] and not unmeasured.any()
+
+
+def test_one_pose_of_a_look_is_the_look_at_that_pose(target, poses):
+    one, alone = target.look(poses).take(torch.tensor([1])), target.look(poses[1:2])
+    assert torch.equal(one.T_cam_obj, poses[1:2]) and torch.equal(one.picture, alone.picture)
+    assert torch.equal(one.views.rendering.xyz, alone.views.rendering.xyz)
+    assert torch.equal(one.views.camera.K, alone.views.camera.K)
+    for a, b in zip((*one.query, *one.source), (*alone.query, *alone.source)):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_support_is_a_share_and_its_covariance_positive(target, poses):
+    inlier_ratio, covariance = flow_support(target, target.look(poses), GenFlowOptions())
+    assert ((inlier_ratio >= 0) & (inlier_ratio <= 1)).all()
+    symmetric = (covariance + covariance.transpose(1, 2)) / 2
+    assert torch.allclose(symmetric, covariance, atol=1e-6) and (torch.linalg.eigvalsh(symmetric.double()) > 0).all()

@@ -1,0 +1,30 @@
+"""The views that a scorer learns from are those that coarse estimation confuses."""
+
+import numpy as np
+
+from flowpose_ros.geometry.rotations import angles_between, random_rotations
+from training.train_scorer import FAR, NEAR, ScorerTraining, view_rotations
+
+CONFIG = ScorerTraining(near=40, between=40, flipped=200, anywhere=40)
+
+
+def test_views_are_near_between_turned_about_an_axis_and_anywhere():
+    rng = np.random.default_rng(0)
+    R_gt = random_rotations(1, rng)[0]
+    views = view_rotations(R_gt, CONFIG, rng)
+    assert views.shape == (320, 3, 3)
+    assert np.allclose(views @ views.transpose(0, 2, 1), np.eye(3), atol=1e-6)
+    near, between, turned, anywhere = np.split(angles_between(R_gt[None], views)[0], [40, 80, 280])
+    assert np.median(near) < NEAR
+    assert between.min() >= NEAR - 1e-6 and between.max() <= np.pi / 2 + 1e-6
+    assert turned.min() > FAR and 0.3 < (turned > np.radians(155)).mean() < 0.8
+    assert anywhere.mean() > np.radians(90)
+
+
+def test_turned_views_are_turned_about_an_axis_of_the_object():
+    rng = np.random.default_rng(1)
+    R_gt = random_rotations(1, rng)[0]
+    turned = view_rotations(R_gt, CONFIG, rng)[80:280]
+    relative = R_gt.T @ turned
+    # What a turn about an axis leaves where it was: one axis of the object, up to the noise.
+    assert np.median(np.abs(relative[:, [0, 1, 2], [0, 1, 2]]).max(1)) > np.cos(np.radians(15))
