@@ -1,9 +1,9 @@
 """Fit the pose score on what estimation ends with: python -m training.calibrate --weights FOLDER --folder runs/score
 
 For synthetic scenes of training objects every pose that estimation looks at is kept with its witnesses and its
-distance from the truth. How the witnesses weigh against each other is chosen, not fitted: a ranking learnt from
-80 synthetic scenes nearly ignored depth, and on real images AR fell from 0.71 to 0.54. What is fitted is the scale
-and offset that make the winner's score the probability that it is right.
+distance from the truth; here all hypotheses are updated, not the best alone. How the witnesses weigh against each
+other is chosen, not fitted: a ranking learnt from few synthetic scenes nearly ignored depth and chose worse on real
+images. What is fitted is the scale and offset that make the winner's score the probability that it is right.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def judgement_of(case: Case, depth: bool, first: TemplateFeatures, shape: Shape,
     start = torch.from_numpy(np.stack([*(h.T_cam_obj for h in found), near])).float().to(networks.device)
     generator = torch.Generator().manual_seed(0)
     looks = match_poses(target, target.look(start), MatchOptions(), DepthOptions(), generator)
-    looks += refine_genflow(target, looks[-1], GenFlowOptions(), DepthOptions(), generator)[1:]
+    looks += refine_genflow(target, looks[-1], GenFlowOptions(), DepthOptions(), generator)
     points, symmetries = case.model.mesh.surface_points(500), case.model.symmetries.transforms(0.1)
     poses = torch.cat([look.T_cam_obj for look in looks]).double().cpu().numpy()
     errors = [mssd(T, case.T_cam_obj, points, symmetries) / shape.diameter for T in poses]
@@ -86,7 +86,6 @@ def fit(judgements: list[Judgement], line: torch.nn.Linear, ranking: tuple[float
     with torch.no_grad():
         line.weight.copy_(torch.tensor([ranking]))
         line.bias.zero_()
-    with torch.no_grad():
         logits, right = winners(judgements, line)
     scale, offset = torch.ones(1, requires_grad=True), torch.zeros(1, requires_grad=True)
     platt = torch.optim.LBFGS([scale, offset], max_iter=steps, line_search_fn="strong_wolfe")
@@ -134,7 +133,7 @@ class Gatherer:
     """Estimates synthetic scenes of one family of objects; one in each process."""
 
     def __init__(self, weights: str, family: str, seed: int, hypotheses: int) -> None:
-        self.networks = load_networks(weights, "cpu", pose_score=False)
+        self.networks = load_networks(weights, "cpu")
         self.maker, self.hypotheses = ImageMaker(seed, IMAGE_SIZE, family), hypotheses
 
     def judgements(self, index: int) -> dict[bool, Judgement]:

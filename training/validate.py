@@ -192,7 +192,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder for validation.json and validation.png")
     args = parser.parse_args()
     networks = load_networks(args.weights, args.device)
-    source = dataset_cases(BopDataset(args.dataset)) if args.dataset else synthetic_cases("held_out", args.count, args.seed)
+    source = (dataset_cases(BopDataset(args.dataset)) if args.dataset
+              else synthetic_cases("held_out", args.count, args.seed))
     cases = list(tqdm(source, unit="case", desc="making scenes", disable=None))
     rows = validate(cases, networks, {"off": (False,), "on": (True,), "both": (False, True)}[args.depth], args.seed,
                     {name: start for name, start in starts().items() if name in args.starts})

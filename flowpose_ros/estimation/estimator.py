@@ -16,7 +16,7 @@ from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.judge import judge
 from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
-from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
+from flowpose_ros.estimation.networks import CROP_SIZE, load_networks, load_pose_score
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.select import rigid, select, symmetric
 from flowpose_ros.estimation.support import flow_support
@@ -62,6 +62,7 @@ class Estimator:
             raise OptionError("device: expected a CUDA device, found none; use cpu or auto")
         self.catalogue, self.options = catalogue, options
         self._networks = load_networks(options.weights, options.device)
+        self._pose_score = load_pose_score(options.weights, self._networks.device)
         self._renderer = RaycastRenderer()
         self._prepared: dict[str, tuple[Shape, TemplateFeatures]] = {}
 
@@ -123,21 +124,21 @@ class Estimator:
         clock.lap("coarse")
         generator = torch.Generator().manual_seed(options.seed)
         looks = match_poses(target, target.look(start), options.match, options.fit, generator)
-        judged = [judge(target, look, options.fit) for look in looks]
+        scores = [judge(target, look, self._pose_score, options.fit) for look in looks]
         clock.lap("match")
-        best = judged[-1].score.argsort(descending=True, stable=True)[:options.updated]
-        refined = refine_genflow(target, looks[-1].take(best), options.genflow, options.fit, generator)[1:]
+        best = scores[-1].argsort(descending=True, stable=True)[:options.updated]
+        refined = refine_genflow(target, looks[-1].take(best), options.genflow, options.fit, generator)
         looks += refined
-        judged += [judge(target, look, options.fit) for look in refined]
+        scores += [judge(target, look, self._pose_score, options.fit) for look in refined]
         clock.lap("refine")
-        stage, which = select(judged)
+        stage, which = select(scores)
         answer = looks[stage].take(torch.tensor([which]))
         inlier_ratio, covariance = flow_support(target, answer, options.genflow)
         T_cam_obj = rigid(answer.T_cam_obj[0].double().cpu().numpy())
         check_in_front(T_cam_obj, shape.model.mesh, detection.label)
         clock.lap("select")
         instance = detection.instance if detection.instance is not None else index
-        return PoseEstimate(shape.model.label, instance, T_cam_obj, float(judged[stage].score[which]),
+        return PoseEstimate(shape.model.label, instance, T_cam_obj, float(scores[stage][which]),
                             symmetric(covariance[0].double().cpu().numpy()), float(inlier_ratio[0].clamp(0, 1)),
                             detection)
 

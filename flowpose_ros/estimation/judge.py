@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from flowpose_ros.estimation.depth import DepthOptions, depth_shares
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.views import colour_agreement
+from flowpose_ros.networks.pose_score import PoseScore
 from flowpose_ros.networks.scorer import cell_cover
 
 
-@dataclass(frozen=True)
-class Judged:
-    """B poses T_cam_obj [B,4,4] and the probability [B] that each is right."""
-
-    T_cam_obj: torch.Tensor
-    score: torch.Tensor
-
-
 @torch.no_grad()
-def judge(target: Target, look: Look, options: DepthOptions) -> Judged:
-    """The poses of a look and how right they seem (`PoseScore`)."""
-    return Judged(look.T_cam_obj, torch.sigmoid(target.networks.pose_score(witnesses(target, look, options))))
+def judge(target: Target, look: Look, pose_score: PoseScore, options: DepthOptions) -> torch.Tensor:
+    """The probability [B] that each pose of a look is right."""
+    return torch.sigmoid(pose_score(witnesses(target, look, options)))
 
 
 @torch.no_grad()

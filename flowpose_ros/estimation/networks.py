@@ -18,28 +18,31 @@ CROP_SIZE = 128
 
 @dataclass(frozen=True)
 class Networks:
-    """flow: the refiner and its features; scorer: compares templates with the query; pose_score: how right a
-    pose is, from all that speaks for it."""
+    """flow: the refiner and its features; scorer: compares templates with the query."""
 
     flow: GenFlow
     scorer: Scorer
-    pose_score: PoseScore
     device: torch.device
 
 
-def load_networks(folder: str, device: str, pose_score: bool = True) -> Networks:
+def load_networks(folder: str, device: str) -> Networks:
     """Networks from a folder of weights ("" for the shipped ones) on "cpu", "cuda" or "auto".
 
-    pose_score: False leaves that one as it is made, for the training that fits it.
     Raises WeightsError when a file is missing, broken or of another kind.
     """
-    root = Path(folder) if folder else shipped_folder()
+    root = _root(folder)
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     flow = load_network(root / "genflow_t.safetensors", "genflow", GenFlowConfig, GenFlow)
     scorer = load_network(root / "scorer.safetensors", "scorer", ScorerConfig, Scorer)
-    score = PoseScore()
-    if pose_score:
-        score = load_network(root / "pose_score.safetensors", "pose_score", PoseScoreConfig, PoseScore)
     # On a CPU instance norms take twice as long with channels last.
     flow.to(chosen, memory_format=torch.channels_last if chosen.type == "cuda" else torch.contiguous_format)
-    return Networks(flow, scorer.to(chosen), score.to(chosen), chosen)
+    return Networks(flow, scorer.to(chosen), chosen)
+
+
+def load_pose_score(folder: str, device: torch.device) -> PoseScore:
+    """The pose score of the same folder; raises WeightsError as `load_networks` does."""
+    return load_network(_root(folder) / "pose_score.safetensors", "pose_score", PoseScoreConfig, PoseScore).to(device)
+
+
+def _root(folder: str) -> Path:
+    return Path(folder) if folder else shipped_folder()

@@ -29,8 +29,7 @@ class GenFlowOptions:
 
 def refine_genflow(target: Target, first: Look, options: GenFlowOptions, depth_options: DepthOptions,
                    generator: torch.Generator) -> list[Look]:
-    """Looks at the poses after each of at most `iterations` updates, and after ICP where there is depth; the
-    first is `first`."""
+    """Looks at the poses of `first` after each of at most `iterations` updates, and after ICP where there is depth."""
     looks = [first]
     for _ in range(options.iterations):
         looks.append(target.look(update_once(target, looks[-1], depth_options, generator)))
@@ -38,7 +37,7 @@ def refine_genflow(target: Target, first: Look, options: GenFlowOptions, depth_o
             break
     if first.depth is not None and depth_options.icp_iterations:
         looks.append(target.look(fit_surface(target, looks[-1], depth_options)))
-    return looks
+    return looks[1:]
 
 
 @torch.no_grad()
@@ -48,10 +47,11 @@ def update_once(target: Target, look: Look, depth_options: DepthOptions, generat
     update = last_update(target, look)
     T_crop = sane(update.T_crop_obj, views, shape)
     if look.depth is not None:
-        T_crop, _, _ = fit_depth(update.xyz, update.field.flow + update.pixel, torch.sigmoid(update.field.certainty),
+        fitted, _, _ = fit_depth(update.xyz, update.field.flow + update.pixel, torch.sigmoid(update.field.certainty),
                                  update.valid, look.depth, views.camera.K, T_crop, shape.diameter, depth_options,
                                  generator)
-    return views.camera.to_camera(sane(T_crop, views, shape))
+        T_crop = sane(fitted, views, shape)
+    return views.camera.to_camera(T_crop)
 
 
 @torch.no_grad()

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
-from flowpose_ros.estimation.judge import Judged
 
-
-def select(stages: Sequence[Judged]) -> tuple[int, int]:
+def select(stages: Sequence[torch.Tensor]) -> tuple[int, int]:
     """Stage and index of the pose that seems most right.
 
-    stages in the order of refinement, the starts first: one that looks worse than what it began with is not
-    taken. Of equals the last, the more refined.
+    stages: scores [B] of each in the order of refinement, the starts first: one that looks worse than what it
+    began with is not taken. Of equals the last, the more refined.
     """
-    best = [float(stage.score.max()) for stage in stages]
+    best = [float(scores.max()) for scores in stages]
     stage = max(range(len(stages)), key=lambda k: (best[k], k))
-    return stage, int(stages[stage].score.argmax())
+    return stage, int(stages[stage].argmax())
 
 
 def rigid(T: np.ndarray) -> np.ndarray:

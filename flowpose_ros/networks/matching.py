@@ -45,7 +45,7 @@ def match_cells(source: torch.Tensor, target: torch.Tensor, cells: torch.Tensor,
     B, C, h, w = source.shape
     asked = source.flatten(2).transpose(1, 2).gather(1, cells[..., None].expand(-1, -1, C))
     logits = asked @ target.flatten(2) / C ** 0.5
-    # Of a row, only what it shares with its columns tells the cells apart.
+    # In logarithms; a row's own normaliser does not change which of its cells is best.
     columns = logits.masked_fill(~on_object[..., None], -1e4).logsumexp(1, keepdim=True)
     rows, both = logits.logsumexp(2), 2 * logits - columns
     best = both.argmax(2)

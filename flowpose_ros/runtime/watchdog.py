@@ -21,7 +21,8 @@ class InputStatus:
 class Watchdog:
     """Turns a silence of `patience_s` seconds into one line; again only when its cause changes.
 
-    `problem` is the latest line, empty since the last result; `patience_s` may be changed. Times are seconds of a steady clock.
+    `problem` is the latest line, empty since the last result; `patience_s` may be changed. Times are seconds of
+    a steady clock.
     """
 
     def __init__(self, patience_s: float, now: float) -> None:

@@ -7,7 +7,6 @@ import torch
 from flowpose_ros.errors import DetectionError
 from flowpose_ros.estimation.coarse_gmm import GmmOptions, box_crop, draw_rotations, place, spread_best
 from flowpose_ros.estimation.estimator import check_detection
-from flowpose_ros.estimation.judge import Judged
 from flowpose_ros.estimation.select import select
 from flowpose_ros.estimation.views import Shape, colour_agreement
 from flowpose_ros.geometry.camera import box_around, project
@@ -85,19 +84,19 @@ def test_colours_agree_whatever_the_exposure_and_not_when_turned():
     assert colour_agreement(plain, mask, picture) == pytest.approx(0.5, abs=0.02)
 
 
-def judged(*scores):
-    return Judged(torch.eye(4).repeat(len(scores), 1, 1), torch.tensor(scores))
+def scores(*stages):
+    return [torch.tensor(stage) for stage in stages]
 
 
 def test_the_pose_that_seems_most_right_is_selected_at_its_best_stage():
-    start, matched, refined = judged(0.5, 0.8, 0.1), judged(0.6, 0.7, 0.2), judged(0.75, 0.3, 0.2)
+    start, matched, refined = scores((0.5, 0.8, 0.1), (0.6, 0.7, 0.2), (0.75, 0.3, 0.2))
     assert select([start, matched, refined]) == (0, 1)
     assert select([matched, refined]) == (1, 0)
-    assert select([start, judged(0.9)]) == (1, 0)
+    assert select([start, *scores((0.9,))]) == (1, 0)
 
 
 def test_of_equals_the_more_refined_is_selected():
-    assert select([judged(0.4, 0.9), judged(0.9, 0.4), judged(0.9, 0.9), judged(0.1, 0.2)]) == (2, 0)
+    assert select(scores((0.4, 0.9), (0.9, 0.4), (0.9, 0.9), (0.1, 0.2))) == (2, 0)
 
 
 @pytest.mark.parametrize("box, message", [

@@ -1,4 +1,4 @@
-"""What a look holds, and what speaks for a pose, on a textured block whose truth is known."""
+"""From a look to better poses and their scores, on a coloured block whose truth is known."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,13 @@ import torch
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.judge import judge, witnesses
 from flowpose_ros.estimation.look import Target
-from flowpose_ros.estimation.networks import load_networks
-from flowpose_ros.estimation.refine_genflow import GenFlowOptions
+from flowpose_ros.estimation.match import MatchOptions, match_poses
+from flowpose_ros.estimation.networks import load_networks, load_pose_score
+from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.support import flow_support
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.geometry.symmetry import SymmetryGroup
-from flowpose_ros.geometry.transforms import exp_so3
+from flowpose_ros.geometry.transforms import exp_so3, transform_points
 from flowpose_ros.objects.catalogue import ObjectModel
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.records import Frame
@@ -67,8 +68,8 @@ def poses(truth):
 
 
 def test_the_true_pose_seems_most_right(target, poses):
-    score = judge(target, target.look(poses), DepthOptions()).score
-    assert score.argmax() == 0 and (score >= 0).all() and (score <= 1).all()
+    score = judge(target, target.look(poses), load_pose_score("", target.networks.device), DepthOptions())
+    assert score[0] > score[1:].max() and (score >= 0).all() and (score <= 1).all()
 
 
 def test_each_witness_is_finite_even_where_nothing_is_seen(target, poses):
@@ -99,3 +100,44 @@ def test_support_is_a_share_and_its_covariance_positive(target, poses):
     assert ((inlier_ratio >= 0) & (inlier_ratio <= 1)).all()
     symmetric = (covariance + covariance.transpose(1, 2)) / 2
     assert torch.allclose(symmetric, covariance, atol=1e-6) and (torch.linalg.eigvalsh(symmetric.double()) > 0).all()
+
+
+@pytest.fixture(scope="module")
+def starts(truth):
+    """Turned by 12 degrees about two axes, and 1 cm aside and 2 cm farther."""
+    turned = truth.repeat(2, 1, 1)
+    turned[:, :3, :3] = exp_so3(torch.tensor([[0.0, 0.21, 0], [0.15, 0, -0.15]])) @ truth[:3, :3]
+    turned[:, :3, 3] += torch.tensor([0.01, 0.0, 0.02])
+    return turned
+
+
+def errors(target, poses, truth):
+    """Mean distances [B] of the object's points from their places, metres."""
+    points = target.shape.points[None]
+    return (transform_points(poses, points) - transform_points(truth[None], points)).norm(dim=-1).mean(1)
+
+
+def test_matching_and_updates_bring_poses_nearer(target, starts, truth):
+    options, generator = (MatchOptions(iterations=2), GenFlowOptions(iterations=2), DepthOptions()), torch.Generator()
+    first = target.look(starts)
+    matched = match_poses(target, first, options[0], options[2], generator.manual_seed(0))
+    assert len(matched) == 3 and matched[0] is first
+    refined = refine_genflow(target, matched[-1], options[1], options[2], generator)
+    assert 1 <= len(refined) <= 3
+    before, between, after = (errors(target, look.T_cam_obj, truth) for look in (first, matched[-1], refined[-1]))
+    assert (between < 0.7 * before).all() and (after < 0.7 * before).all()
+    if target.frame.depth is not None:
+        assert (after < 0.003).all()
+
+
+def test_without_rounds_the_start_is_matched_as_it_is(target, starts):
+    first = target.look(starts)
+    assert match_poses(target, first, MatchOptions(iterations=0), DepthOptions(), torch.Generator()) == [first]
+
+
+def test_poses_beside_the_image_stay_finite(target, starts):
+    away = starts.clone()
+    away[:, 0, 3] += 3.0
+    looks = match_poses(target, target.look(away), MatchOptions(iterations=1), DepthOptions(), torch.Generator())
+    looks += refine_genflow(target, looks[-1], GenFlowOptions(iterations=1), DepthOptions(), torch.Generator())
+    assert all(torch.isfinite(look.T_cam_obj).all() for look in looks)
