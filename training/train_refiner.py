@@ -14,21 +14,26 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from flowpose_ros.networks.flow import SIZES, GenFlow, RenderView
+from flowpose_ros.networks.flow import SIZES, GenFlow, GenFlowConfig, RenderView
 from flowpose_ros.networks.matching import joint_features
-from flowpose_ros.networks.weights import save_weights
+from flowpose_ros.networks.weights import load_network, save_weights
 from training.loop import (Average, Running, agreed, average_gradients, join_processes, load_checkpoint,
                            one_cycle, save_checkpoint)
 from training.losses import LossWeights, matching_loss, refiner_loss
 from training.pairs import PairBatch, PairStream, batches_of
+from training.reuse import reused
 
 
 @dataclasses.dataclass(frozen=True)
 class RefinerTraining:
-    """One training run; two runs with equal fields give equal weights."""
+    """One training run; two runs with equal fields, from the same start, give equal weights.
+
+    reuse: how often each sample is used. A quarter of the samples made gives 1.5 times the steps.
+    """
 
     size: str = "T"
     crop: int = 128
+    reuse: int = 1
     steps: int = 9200
     batch: int = 6
     learning_rate: float = 5e-4
@@ -63,12 +68,14 @@ def view_of(batch: PairBatch) -> RenderView:
 
 
 def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, save_every: int,
-          max_minutes: float | None, log_every: int = 100) -> Path:
+          max_minutes: float | None, start: Path | None = None, log_every: int = 100) -> Path:
     """Train, or continue what `folder` holds, and return the path of the exported weights.
 
-    Every `log_every` steps a line with the means of these steps goes to `folder`/log.jsonl.
+    start: weights of the same size to begin with, instead of random numbers. Every `log_every` steps a line
+    with the means of these steps goes to `folder`/log.jsonl.
 
-    Raises ValueError when the batch cannot be shared equally by the processes.
+    Raises ValueError when the batch cannot be shared equally by the processes or when `start` is of
+    another size, WeightsError when it is not a refiner.
     """
     rank, processes = join_processes()
     if config.batch % processes:
@@ -76,6 +83,11 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
     torch.manual_seed(config.seed)
     torch.set_num_threads(threads)
     network = GenFlow(SIZES[config.size])
+    if start is not None:
+        first = load_network(start, "genflow", GenFlowConfig, GenFlow)
+        if first.config != network.config:
+            raise ValueError(f"start {start}: expected a refiner of size {config.size}, got {first.config}")
+        network.load_state_dict(first.state_dict())
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": config.weight_decay},
@@ -88,8 +100,9 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
         same = {k: v for k, v in dataclasses.asdict(config).items() if k != "steps"}
         step = load_checkpoint(checkpoint, config=same, module=network, average=average, optimiser=optimiser)
     share = config.batch // processes
-    stream = PairStream(config.seed, config.crop, step * config.batch, batch=share, rank=rank,
-                        processes=processes, late_from=round(config.late_from * config.steps) * config.batch)
+    made, late_from = (-(-s // config.reuse) for s in (step, round(config.late_from * config.steps)))
+    stream = PairStream(config.seed, config.crop, made * config.batch, batch=share, rank=rank,
+                        processes=processes, late_from=late_from * config.batch)
 
     def keep(step: int) -> Path:
         save_checkpoint(checkpoint, step=step, config=dataclasses.asdict(config), module=network,
@@ -102,7 +115,7 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
     folder.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=config.steps, initial=step, unit="step", desc=f"refiner {config.size}", mininterval=10,
                disable=rank > 0)
-    for batch in batches_of(stream, workers):
+    for batch in reused(batches_of(stream, workers), config.reuse, [config.seed, rank, step]):
         late = max_minutes is not None and time.monotonic() - begin > 60 * max_minutes
         if step >= config.steps or agreed(late, processes):
             break
@@ -151,6 +164,7 @@ def main() -> None:
     for field in dataclasses.fields(RefinerTraining):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
     parser.add_argument("--folder", type=Path, default=Path("runs/refiner"), help="checkpoints and log")
+    parser.add_argument("--init-from", type=Path, help="weights to begin with instead of random numbers")
     parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network")
     parser.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
@@ -158,7 +172,7 @@ def main() -> None:
     args = parser.parse_args()
     config = RefinerTraining(**{f.name: getattr(args, f.name) for f in dataclasses.fields(RefinerTraining)})
     path = train(config, args.folder, workers=args.workers, threads=args.threads, save_every=args.save_every,
-                 max_minutes=args.max_minutes)
+                 max_minutes=args.max_minutes, start=args.init_from)
     print(f"weights: {path}")
 
 

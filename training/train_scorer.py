@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from flowpose_ros.geometry.rotations import angles_between, perturb_rotations, random_rotations
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
-from flowpose_ros.networks.scorer import Scorer, cell_cover
+from flowpose_ros.networks.scorer import Scorer, ScorerConfig, cell_cover
 from flowpose_ros.networks.weights import file_hash, load_network, save_weights
 from flowpose_ros.rendering.templates import render_views
 from training.loop import Average, Running, load_checkpoint, one_cycle, save_checkpoint
@@ -101,12 +101,15 @@ def scorer_loss(logits: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
 
 
 def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, threads: int,
-          max_minutes: float | None = None) -> Path:
-    """Train on the features of the weights file `refiner`; returns the path of the exported head."""
+          max_minutes: float | None = None, start: Path | None = None) -> Path:
+    """Train on the features of the weights file `refiner`; returns the path of the exported head.
+
+    start: a head to begin with, of older features perhaps, instead of random numbers.
+    """
     torch.manual_seed(config.seed)
     torch.set_num_threads(threads)
     network = load_network(refiner, "genflow", GenFlowConfig, GenFlow)
-    scorer = Scorer()
+    scorer = Scorer() if start is None else load_network(start, "scorer", ScorerConfig, Scorer)
     optimiser = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate)
     average = Average(scorer)
     checkpoint = folder / "checkpoint.pt"
@@ -163,6 +166,7 @@ def main() -> None:
     for field in fields(ScorerTraining):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
     parser.add_argument("--refiner", type=Path, required=True, help="weights whose features are scored")
+    parser.add_argument("--init-from", type=Path, help="scorer weights to begin with instead of random numbers")
     parser.add_argument("--folder", type=Path, default=Path("runs/scorer"), help="checkpoints and log")
     parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network")
@@ -170,7 +174,7 @@ def main() -> None:
     args = parser.parse_args()
     config = ScorerTraining(**{f.name: getattr(args, f.name) for f in fields(ScorerTraining)})
     path = train(config, args.refiner, args.folder, workers=args.workers, threads=args.threads,
-                 max_minutes=args.max_minutes)
+                 max_minutes=args.max_minutes, start=args.init_from)
     print(f"weights: {path}")
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from flowpose_ros.estimation.agreement import colour_agreement
 from flowpose_ros.estimation.depth import DepthOptions, depth_agreement, depth_shares, shift_to_depth
 from flowpose_ros.estimation.icp import refine_icp
 from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.networks import CROP_SIZE, Networks
-from flowpose_ros.estimation.views import Shape, colour_agreement
+from flowpose_ros.estimation.views import Shape
 from flowpose_ros.geometry.box import translation_from_box
 from flowpose_ros.geometry.camera import CropCamera, crop_around
 from flowpose_ros.geometry.crops import PADDING

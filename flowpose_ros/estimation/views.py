@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from flowpose_ros.geometry.camera import CropCamera, depth_to_crop, sample_crop
 from flowpose_ros.geometry.crops import crop_for_poses
@@ -90,20 +89,3 @@ def sane(T_crop: torch.Tensor, views: Views, shape: Shape) -> torch.Tensor:
     z = T_crop[:, 2, :3] @ shape.center + T_crop[:, 2, 3]
     good = torch.isfinite(T_crop).all(-1).all(-1) & (z > 1.05 * shape.radius)
     return torch.where(good[:, None, None], T_crop, views.T_crop_obj)
-
-
-def colour_agreement(rendered: torch.Tensor, mask: torch.Tensor, query: torch.Tensor, cell: int = 4) -> torch.Tensor:
-    """Scores [B] in [0,1] of how alike render and query are coloured, whatever the light.
-
-    rendered, query [B,3,S,S]; mask [B,S,S] bool. Normalised cross-correlation of all channels, each
-    about its own mean, over cells of `cell` pixels inside the mask; 0.5 where nothing can be said.
-    """
-    cover = F.avg_pool2d(mask[:, None].float(), cell)
-    a = F.avg_pool2d(rendered * mask[:, None], cell) / cover.clamp_min(1e-3)
-    b = F.avg_pool2d(query * mask[:, None], cell) / cover.clamp_min(1e-3)
-    weight = cover / cover.sum((2, 3), keepdim=True).clamp_min(1e-3)
-    a, b = (x - (weight * x).sum((2, 3), keepdim=True) for x in (a, b))
-    power = [(weight * x * x).sum((1, 2, 3)) for x in (a, b)]
-    # A little noise power keeps plain objects near "nothing can be said".
-    correlation = (weight * a * b).sum((1, 2, 3)) / ((power[0] + 1e-3) * (power[1] + 1e-3)).sqrt()
-    return (0.5 + 0.5 * correlation).clamp(0, 1)

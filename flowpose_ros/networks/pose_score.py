@@ -12,7 +12,7 @@ from torch import nn
 class PoseScoreConfig:
     """How many witnesses there are without and with depth; part of a weights file."""
 
-    rgb: int = 2
+    rgb: int = 3
     rgbd: int = 5
 
 

@@ -8,7 +8,7 @@ from flowpose_ros.errors import DetectionError
 from flowpose_ros.estimation.coarse_gmm import GmmOptions, box_crop, draw_rotations, place, spread_best
 from flowpose_ros.estimation.estimator import check_detection
 from flowpose_ros.estimation.select import select
-from flowpose_ros.estimation.views import Shape, colour_agreement
+from flowpose_ros.estimation.views import Shape
 from flowpose_ros.geometry.camera import box_around, project
 from flowpose_ros.geometry.rotations import angles_between, mean_nearest_angle, random_rotations, super_fibonacci
 from flowpose_ros.geometry.symmetry import SymmetryGroup
@@ -71,17 +71,6 @@ def test_chosen_rotations_are_the_best_and_apart():
     assert chosen[0] == logits.argmax() and list(logits[chosen]) == sorted(logits[chosen], reverse=True)
     angles = angles_between(rotations[chosen], rotations[chosen])
     assert angles[~np.eye(10, dtype=bool)].min() >= np.radians(30)
-
-
-def test_colours_agree_whatever_the_exposure_and_not_when_turned():
-    picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).repeat_interleave(4, 2)
-    picture = picture.repeat_interleave(4, 3)
-    mask = torch.zeros(1, 128, 128, dtype=torch.bool)
-    mask[:, 20:100, 30:110] = True
-    assert colour_agreement(picture * mask[:, None], mask, 0.4 * picture + 0.1) > 0.98
-    assert colour_agreement(picture * mask[:, None], mask, picture.flip(-1)) < 0.6
-    plain = torch.full_like(picture, 0.3) * mask[:, None]
-    assert colour_agreement(plain, mask, picture) == pytest.approx(0.5, abs=0.02)
 
 
 def scores(*stages):

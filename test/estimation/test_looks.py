@@ -76,7 +76,7 @@ def test_each_witness_is_finite_even_where_nothing_is_seen(target, poses):
     away = poses.clone()
     away[:, 0, 3] += 3.0
     said = witnesses(target, target.look(torch.cat([poses, away])), DepthOptions())
-    assert said.shape == (6, 2 if target.frame.depth is None else 5) and torch.isfinite(said).all()
+    assert said.shape == (6, 3 if target.frame.depth is None else 5) and torch.isfinite(said).all()
 
 
 def test_depth_shares_tell_free_space(target, poses):

@@ -32,9 +32,9 @@ def same_everywhere(tmp_path_factory):
     torch.set_num_threads(threads)
 
 
-def run(config, folder, *, save_every=1000, max_minutes=None, log_every=100):
+def run(config, folder, *, save_every=1000, max_minutes=None, log_every=100, start=None):
     return train(config, folder, workers=0, threads=1, save_every=save_every, max_minutes=max_minutes,
-                 log_every=log_every)
+                 log_every=log_every, start=start)
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +194,21 @@ def test_a_run_may_be_made_longer_and_nothing_else(tmp_path):
     assert checkpoint_of(tmp_path)["step"] == 2
     with pytest.raises(ValueError, match="learning_rate: checkpoint 0.0005, asked for 0.001"):
         run(replace(config, learning_rate=1e-3), tmp_path)
+
+
+# --- beginning with weights, and using samples again
+
+def test_a_run_can_begin_with_weights(whole, tmp_path):
+    begun = run(replace(SHORT, steps=0), tmp_path, start=whole / "genflow_t.safetensors")
+    torch.testing.assert_close(load_file(begun), load_file(whole / "genflow_t.safetensors"), rtol=0, atol=0)
+
+
+def test_weights_of_another_size_are_refused(whole, tmp_path):
+    with pytest.raises(ValueError, match="expected a refiner of size S"):
+        run(replace(SHORT, size="S"), tmp_path, start=whole / "genflow_t.safetensors")
+
+
+def test_reused_samples_train_too(tmp_path):
+    run(replace(SHORT, reuse=3), tmp_path, log_every=1)
+    assert [line["step"] for line in log_of(tmp_path)] == list(range(1, SHORT.steps + 1))
+    assert all(math.isfinite(line["match"]) for line in log_of(tmp_path))
