@@ -82,7 +82,8 @@ class PoseEstimate:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A detection that got no pose, and why (`reason` is a short fixed word, `detail` a sentence)."""
+    """A detection that got no pose, and why (`reason` is a short fixed word, `detail` a sentence that
+    names the object)."""
 
     detection: Detection
     reason: str

@@ -118,7 +118,7 @@ def _as_table(result: FrameResult) -> str:
     poses = [(e.label, e.score, *e.T_cam_obj[:3, 3], " ".join(f"{v:.4f}" for v in e.T_cam_obj[:3, :3].ravel()))
              for e in result.estimates]
     lines = [format_table(("object", "score", "x m", "y m", "z m", "R_cam_obj row by row"), poses)]
-    lines += [f"no pose: {dropped.detection.label}: {dropped.detail}" for dropped in result.dropped]
+    lines += [f"no pose: {dropped.detail}" for dropped in result.dropped]
     return "\n".join(lines)
 
 

@@ -96,13 +96,14 @@ class Estimator:
         dropped: list[Dropped] = []
         timings: dict[str, float] = {}
         if options.depth == "on" and tensors.depth is None:
-            return FrameResult((), tuple(Dropped(d, "no_depth", "depth: expected with every frame, got no valid pixel")
-                                         for d in detections))
+            return FrameResult((), tuple(Dropped(d, "no_depth", f"{d.label}: depth: expected with every frame, got no "
+                                                                "valid pixel") for d in detections))
         for index, detection in enumerate(detections):
             try:
                 estimate = self._estimate_one(tensors, frame, detection, index, timings)
             except FlowposeError as error:
-                dropped.append(Dropped(detection, "unusable_detection", str(error)))
+                named = f"{detection.label}: {str(error).removeprefix(f'{detection.label}: ')}"
+                dropped.append(Dropped(detection, "unusable_detection", named))
                 continue
             if estimate.score < options.score_threshold:
                 dropped.append(Dropped(detection, "low_score", f"{detection.label}: score {estimate.score:.2f}, "
