@@ -1,4 +1,4 @@
-"""Samples used again, turned: making a sample takes almost as long as learning from it."""
+"""Samples used again, turned: on a CPU, making a sample takes a good part of the time of learning from it."""
 
 from __future__ import annotations
 

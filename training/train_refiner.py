@@ -28,7 +28,7 @@ from training.reuse import reused
 class RefinerTraining:
     """One training run; two runs with equal fields, from the same start, give equal weights.
 
-    reuse: how often each sample is used. A quarter of the samples made gives 1.5 times the steps.
+    reuse: how often each sample is used (see `reused`).
     """
 
     size: str = "T"
