@@ -22,6 +22,9 @@ def reused(fresh: Iterable[PairBatch], times: int, seed: list[int], kept: int = 
     Only what was seen since the call is drawn: an interrupted run goes on with other samples than an
     uninterrupted one when `times` > 1.
     """
+    if times == 1:  # nothing to keep
+        yield from fresh
+        return
     rng = np.random.default_rng(seed)
     seen: deque[PairBatch] = deque(maxlen=kept)
     for batch in fresh:

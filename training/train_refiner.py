@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from flowpose_ros.networks.flow import SIZES, GenFlow, GenFlowConfig, RenderView
 from flowpose_ros.networks.matching import joint_features
-from flowpose_ros.networks.weights import load_network, save_weights
+from flowpose_ros.networks.weights import load_config, load_weights, save_weights
 from training.loop import (Average, Running, agreed, average_gradients, join_processes, load_checkpoint,
                            one_cycle, save_checkpoint)
 from training.losses import LossWeights, matching_loss, refiner_loss
@@ -84,10 +84,10 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
     torch.set_num_threads(threads)
     network = GenFlow(SIZES[config.size])
     if start is not None:
-        first = load_network(start, "genflow", GenFlowConfig, GenFlow)
-        if first.config != network.config:
-            raise ValueError(f"start {start}: expected a refiner of size {config.size}, got {first.config}")
-        network.load_state_dict(first.state_dict())
+        found = load_config(start, "genflow", GenFlowConfig)
+        if found != network.config:
+            raise ValueError(f"start {start}: expected a refiner of size {config.size}, got {found}")
+        load_weights(start, network)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": config.weight_decay},

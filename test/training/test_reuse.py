@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import torch
 from torch.testing import assert_close
 
@@ -50,3 +52,18 @@ def test_each_fresh_batch_comes_once_and_others_are_drawn_from_what_was_seen():
                for i, batch in enumerate(got))
     again = list(reused(fresh, 3, [0]))
     assert all(torch.equal(a.T_gt, b.T_gt) for a, b in zip(got, again))
+
+
+def test_used_once_each_batch_comes_as_it_is_and_none_is_kept():
+    maker = PairMaker(0, 64)
+    batches, alive = [maker.sample(0), maker.sample(1)], []
+
+    def fresh():
+        while batches:
+            alive.append(weakref.ref(batches[-1].K))
+            yield batches.pop()
+
+    stream = reused(fresh(), 1, [0])
+    for _ in range(2):
+        next(stream)
+    assert alive[0]() is None and next(stream, None) is None

@@ -1,9 +1,14 @@
 """The views that a scorer learns from are those that coarse estimation confuses."""
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
 
 from flowpose_ros.geometry.rotations import angles_between, random_rotations
-from training.train_scorer import FAR, NEAR, ScorerTraining, view_rotations
+from flowpose_ros.networks.flow import GenFlow
+from flowpose_ros.networks.scorer import Scorer
+from flowpose_ros.networks.weights import save_weights
+from training.train_scorer import FAR, NEAR, ScorerTraining, train, view_rotations
 
 CONFIG = ScorerTraining(near=40, between=40, flipped=200, anywhere=40)
 
@@ -28,3 +33,15 @@ def test_turned_views_are_turned_about_an_axis_of_the_object():
     relative = R_gt.T @ turned
     # What a turn about an axis leaves where it was: one axis of the object, up to the noise.
     assert np.median(np.abs(relative[:, [0, 1, 2], [0, 1, 2]]).max(1)) > np.cos(np.radians(15))
+
+
+def test_a_run_can_begin_with_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOWPOSE_DATA", str(tmp_path / "no_data"))
+    threads = torch.get_num_threads()
+    network, scorer = GenFlow(), Scorer()
+    save_weights(tmp_path / "genflow.safetensors", network.state_dict(), kind="genflow", config=network.config)
+    save_weights(tmp_path / "start.safetensors", scorer.state_dict(), kind="scorer", config=scorer.config)
+    begun = train(ScorerTraining(crop=64, steps=0, queries=1), tmp_path / "genflow.safetensors", tmp_path / "run",
+                  workers=0, threads=1, start=tmp_path / "start.safetensors")
+    torch.set_num_threads(threads)
+    torch.testing.assert_close(load_file(begun), load_file(tmp_path / "start.safetensors"), rtol=0, atol=0)
