@@ -26,6 +26,7 @@ from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.options import check_options, option
 from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEstimate
 from flowpose_ros.rendering.raycast import RaycastRenderer
+from flowpose_ros.rendering.renderer import Renderer
 from flowpose_ros.rendering.templates import load_templates
 
 MIN_BOX = 8.0
@@ -111,6 +112,17 @@ class Estimator:
             else:
                 estimates.append(estimate)
         return FrameResult(tuple(estimates), tuple(dropped), timings)
+
+    def targets(self, frame: Frame, labels: Sequence[str], renderer: Renderer) -> list[Target]:
+        """Objects to look for in a frame, with a renderer of the calling thread's own."""
+        tensors = FrameTensors.of(frame, self.options.depth != "off", self._networks.device)
+        return [Target(tensors, self._prepare(label)[0], self._networks, renderer) for label in labels]
+
+    def judge(self, frame: Frame, label: str, T_cam_obj: np.ndarray) -> float:
+        """The score in [0,1] that `estimate` would give a pose [4,4] of an object in a frame."""
+        target = self.targets(frame, [label], self._renderer)[0]
+        look = target.look(torch.from_numpy(T_cam_obj).float()[None].to(self._networks.device))
+        return float(judge(target, look, self._pose_score, self.options.fit)[0])
 
     def _estimate_one(self, tensors: FrameTensors, frame: Frame, detection: Detection, index: int,
                       timings: dict[str, float]) -> PoseEstimate:

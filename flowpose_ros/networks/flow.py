@@ -122,10 +122,11 @@ class GenFlow(nn.Module):
 
     def forward(self, query: tuple[torch.Tensor, torch.Tensor], view: RenderView,
                 source: tuple[torch.Tensor, torch.Tensor] | None = None,
-                probability_radius: float = 2.0) -> list[Update]:
+                probability_radius: float = 2.0, counts: tuple[int, int] | None = None) -> list[Update]:
         """Updates from coarse to fine; the last holds the refined pose.
 
-        query, source: features from `encode` of the query crop and of the render (made here if None).
+        query, source: features from `encode` of the query crop and of the render (made here if None);
+        counts: updates at 1/8 and at 1/4, both at least 1; those of the configuration if None.
         """
         source_4, source_8 = self.encode(view.rgb) if source is None else source
         geometry = torch.cat([(view.rgb - 0.5) * 4, view.normal,
@@ -136,9 +137,10 @@ class GenFlow(nn.Module):
         c = self.config
         R, t = from_transform(view.T_crop_obj, view.center, view.radius)
         updates: list[Update] = []
+        count_8, count_4 = (c.updates_coarse, c.updates_fine) if counts is None else counts
         for stride, source, target, context, levels, count, block in (
-                (8, source_8, query[1], context_8, c.levels_coarse, c.updates_coarse, self.update_8),
-                (4, source_4, query[0], context_4, c.levels_fine, c.updates_fine, self.update_4)):
+                (8, source_8, query[1], context_8, c.levels_coarse, count_8, self.update_8),
+                (4, source_4, query[0], context_4, c.levels_fine, count_4, self.update_4)):
             level = self._level(view, stride, source, target, context, levels)
             hidden, free = level.hidden, None
             for _ in range(count):

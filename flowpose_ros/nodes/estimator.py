@@ -27,19 +27,21 @@ from flowpose_ros.runtime.frame_assembler import AssemblerOptions, Bundle
 from flowpose_ros.runtime.timing import Rate, StageTimes
 from flowpose_ros.runtime.watchdog import Watchdog
 from flowpose_ros.runtime.worker import Worker
+from flowpose_ros.tracking.tracker import TrackerOptions
 
 STOP_S = 3.0
 """How long a stopping node waits for the frame in work, seconds."""
 
 NOT_STOPPED = f"the frame in work did not end within {STOP_S:.0f} s"
 
-OPTION_CLASSES = (NodeOptions, AssemblerOptions, EstimatorOptions)
+OPTION_CLASSES = (NodeOptions, AssemblerOptions, EstimatorOptions, TrackerOptions)
 
 
 class EstimatorNode(LifecycleNode):
     """Configure loads objects and weights and warms up; active listens, estimates and publishes.
 
-    The executor's thread only assembles frames; a worker thread does the rest, newest frame first.
+    The executor's thread only assembles frames; a worker thread does the rest, newest frame first. In mode "track" it
+    follows what is known in every frame, and a second worker absorbs detections.
     """
 
     finished = False
@@ -55,6 +57,7 @@ class EstimatorNode(LifecycleNode):
         self._outputs: Outputs | None = None
         self._inputs: CameraInputs | None = None
         self._worker: Worker[Bundle, Processed] | None = None
+        self._absorber: Worker[Bundle, None] | None = None
         self._failure = FlowposeError("the node could not be activated; the log above says why")
         self._requests = Services(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -91,6 +94,7 @@ class EstimatorNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         if not self._stop_working():
             self.get_logger().warning(NOT_STOPPED)
+        self.forget_instances()  # whenever it goes on, they are elsewhere
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -124,7 +128,8 @@ class EstimatorNode(LifecycleNode):
         options = read_options(self, EstimatorOptions)
         estimator = Estimator(catalogue, options)
         estimator.warm_up(self._progress)
-        self._pipeline = FramePipeline(catalogue, estimator, self.options, self.drops, options.depth)
+        self._pipeline = FramePipeline(catalogue, estimator, self.options, self.drops, options.depth,
+                                       read_options(self, TrackerOptions))
         if self._outputs is not None:
             self._outputs.close()
             self._outputs = Outputs(self, catalogue)
@@ -141,15 +146,20 @@ class EstimatorNode(LifecycleNode):
                 self._start_working()
 
     def forget_instances(self) -> None:
-        """Number the instances anew."""
+        """Number the instances anew, and forget what is followed."""
         if self._pipeline is not None:
-            self._pipeline.names.reset()
+            self._pipeline.forget()
 
     # Frames: the executor's thread offers, the worker's thread does the rest
 
     def _offer(self, bundle: Bundle) -> None:
         if self._requests.wants_frame() and self._worker.slot.put(bundle) is not None:
             self.drops.add("replaced_by_newer", "the estimator is slower than the camera")
+
+    def _offer_detections(self, bundle: Bundle) -> None:
+        if self._requests.enabled:
+            # Newer detections show the same objects: the older ones are no loss.
+            self._absorber.slot.put(bundle)
 
     def _process(self, bundle: Bundle) -> Processed:
         return self._pipeline.process(bundle)
@@ -160,6 +170,11 @@ class EstimatorNode(LifecycleNode):
         latency = (self.get_clock().now() - stamp).nanoseconds * 1e-9
         self._times.add({**processed.timings, "latency": latency})
         self._rate.tick()
+        if processed.estimates or self._absorber is None:
+            self._watchdog.result(time.monotonic())
+
+    def _absorb(self, bundle: Bundle) -> None:
+        self._pipeline.absorb(bundle)
         self._watchdog.result(time.monotonic())
 
     def _report(self, bundle: Bundle, error: Exception) -> None:
@@ -172,37 +187,50 @@ class EstimatorNode(LifecycleNode):
         options = read_options(self, EstimatorOptions)
         self._times, self._rate = StageTimes(), Rate()
         self._watchdog = Watchdog(self.options.watchdog_s, time.monotonic())
-        self._start_worker()
+        self._start_workers()
         self._inputs = CameraInputs(self, read_options(self, AssemblerOptions), options.depth,
-                                    self.options.image_transport, self._offer)
+                                    self.options.image_transport, self._offer,
+                                    self._offer_detections if self.options.mode == "track" else None)
         self.get_logger().info(f"active: {len(self._pipeline.catalogue)} objects: "
                                f"{', '.join(self._pipeline.catalogue.labels)}")
 
-    def _start_worker(self) -> None:
-        self._worker = Worker(self._process, self._publish, self._report)
-        self._worker.start()
+    def _start_workers(self) -> None:
+        """Start the workers that do not live."""
+        if self._worker is None or not self._worker.alive:
+            self._worker = Worker(self._process, self._publish, self._report)
+            self._worker.start()
+        if self.options.mode == "track" and (self._absorber is None or not self._absorber.alive):
+            self._absorber = Worker(self._absorb, lambda _: None, self._report)
+            self._absorber.start()
 
     def _stop_working(self) -> bool:
         if self._inputs is not None:
             self._inputs.close()
             self._inputs = None
-        worker, self._worker = self._worker, None
-        return worker is None or worker.stop(STOP_S)
+        workers = [worker for worker in (self._worker, self._absorber) if worker is not None]
+        self._worker = self._absorber = None
+        for worker in workers:
+            worker.slot.close()
+        until = time.monotonic() + STOP_S
+        return all([worker.stop(max(0.0, until - time.monotonic())) for worker in workers])
 
     def _each_second(self) -> None:
         for line in self.drops.news(time.monotonic()):
             self.get_logger().warning(line)
         if self._worker is None:
             return
-        if not self._worker.alive:
-            self.get_logger().error("the worker died; a new one takes over")
-            self._start_worker()
-        problem = self._watchdog.complain(time.monotonic(), self._inputs.status(), self._worker.busy,
+        if not all(worker.alive for worker in (self._worker, self._absorber) if worker is not None):
+            self.get_logger().error("a worker died; a new one takes over")
+            self._start_workers()
+        problem = self._watchdog.complain(time.monotonic(), self._inputs.status(), self._busy(),
                                           self._all_drops())
         if problem and self._requests.enabled:
             self.get_logger().warning(problem)
         health = Health(self._watchdog.problem, self._rate.hertz(), self._times.summary(), self._all_drops())
         self._diagnostics.publish(diagnostics(self.get_clock().now().to_msg(), self.get_name(), health))
+
+    def _busy(self) -> bool:
+        return any(worker.busy for worker in (self._worker, self._absorber) if worker is not None)
 
     def _all_drops(self) -> dict[str, int]:
         return {**self._inputs.assembler.drops, **self.drops.counts()}
@@ -214,12 +242,12 @@ class EstimatorNode(LifecycleNode):
 
     def _change_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
-            node, _, estimation = (read_options(self, c, tuple(parameters)) for c in OPTION_CLASSES)
+            node, _, estimation, tracking = (read_options(self, c, tuple(parameters)) for c in OPTION_CLASSES)
         except OptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self.options = node
         if self._pipeline is not None:
-            self._pipeline.change(node, estimation)
+            self._pipeline.change(node, estimation, tracking)
         if self._worker is not None:
             self._watchdog.patience_s = node.watchdog_s
         return SetParametersResult(successful=True)

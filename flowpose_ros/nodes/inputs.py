@@ -19,14 +19,19 @@ DETECTIONS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 class CameraInputs:
     """Subscribes to the topics of one camera and hands each newest complete bundle to `on_bundle`.
 
-    Subscriptions are best effort, so that they match publishers of either kind. Nothing here
+    With `on_detections`, images go to `on_bundle` without waiting for detections, and to `on_detections` again,
+    later, with them. Subscriptions are best effort, so that they match publishers of either kind. Nothing here
     looks into a message beyond its stamp; all of it runs in the executor's thread.
     """
 
     def __init__(self, node: Node, assembler: AssemblerOptions, depth: str, image_transport: str,
-                 on_bundle: Callable[[Bundle], None]) -> None:
-        self.assembler = FrameAssembler(assembler, depth)
-        self._node, self._on_bundle = node, on_bundle
+                 on_bundle: Callable[[Bundle], None],
+                 on_detections: Callable[[Bundle], None] | None = None) -> None:
+        self.assembler = FrameAssembler(assembler, depth, detections=on_detections is None)
+        self._lanes = [(self.assembler, on_bundle)]
+        if on_detections is not None:
+            self._lanes.append((FrameAssembler(assembler, depth), on_detections))
+        self._node = node
         self._heard: dict[Stream, float] = {}
         raw = image_transport == "raw"
         self._subscriptions = {
@@ -46,7 +51,7 @@ class CameraInputs:
         return tuple(
             InputStatus(topic=subscription.topic_name,
                         needed=stream is not Stream.DEPTH or self._depth == "on",
-                        received=self.assembler.received[stream],
+                        received=self._lanes[-1][0].received[stream],
                         silent_s=now - self._heard.get(stream, self._started),
                         publishers=self._publishers(subscription.topic_name))
             for stream, subscription in self._subscriptions.items())
@@ -63,13 +68,14 @@ class CameraInputs:
 
     def _take(self, stream: Stream, message) -> None:
         self._heard[stream] = time.monotonic()
-        if stream is Stream.IMAGE and Stream.DEPTH in self._subscriptions:
-            self.assembler.depth_published = bool(
-                self._node.count_publishers(self._subscriptions[Stream.DEPTH].topic_name))
         stamp = message.header.stamp
-        bundle = self.assembler.add(stream, stamp.sec * 1_000_000_000 + stamp.nanosec, message)
-        if bundle is not None:
-            self._on_bundle(bundle)
+        for assembler, on_bundle in self._lanes:
+            if stream is Stream.IMAGE and Stream.DEPTH in self._subscriptions:
+                assembler.depth_published = bool(
+                    self._node.count_publishers(self._subscriptions[Stream.DEPTH].topic_name))
+            bundle = assembler.add(stream, stamp.sec * 1_000_000_000 + stamp.nanosec, message)
+            if bundle is not None:
+                on_bundle(bundle)
 
     def _publishers(self, topic: str) -> tuple[str, ...]:
         return tuple(

@@ -18,6 +18,8 @@ class NodeOptions:
     image_transport: str = option("raw", "listen to 'image' or to 'image/compressed'", runtime=False,
                                   choices=("raw", "compressed"))
     rectified: bool = option(False, "images come undistorted (image_rect): P holds their intrinsics", runtime=False)
+    mode: str = option("detect", "estimate every detection, or follow what was detected from image to image",
+                       choices=("detect", "track"), runtime=False)
     autostart: bool = option(True, "configure and activate at start, without a lifecycle manager", runtime=False)
     max_detections: int = option(20, "detections used per frame, best scores first", low=1, high=1000)
     publish_tf: bool = option(True, "put poses on /tf")

@@ -21,6 +21,7 @@ from flowpose_ros.records import Detection, Frame, FrameResult, PoseEstimate
 from flowpose_ros.runtime.drop_log import DropLog
 from flowpose_ros.runtime.frame_assembler import Bundle
 from flowpose_ros.tracking.association import InstanceNames
+from flowpose_ros.tracking.tracker import Tracker, TrackerOptions
 
 
 @dataclass(frozen=True)
@@ -34,43 +35,62 @@ class Processed:
 
 
 class FramePipeline:
-    """Converts, estimates and names; what is left out is counted in `drops`, by reason."""
+    """Converts, estimates or follows, and names; what is left out is counted in `drops`, by reason."""
 
     def __init__(self, catalogue: Catalogue, estimator: Estimator, options: NodeOptions,
-                 drops: DropLog, depth: str = "auto") -> None:
+                 drops: DropLog, depth: str = "auto", tracking: TrackerOptions = TrackerOptions()) -> None:
         self.catalogue, self.estimator, self.options, self.drops = catalogue, estimator, options, drops
-        self.names = InstanceNames()
+        self.tracker = Tracker(estimator, tracking)
+        self._names = InstanceNames()
         self._depth = depth
         self._bridge = CvBridge()
         self._calibrations = CalibrationReader(options.rectified)
         self._epoch = 0
 
-    def change(self, options: NodeOptions, estimation: EstimatorOptions) -> None:
+    def change(self, options: NodeOptions, estimation: EstimatorOptions, tracking: TrackerOptions) -> None:
         """Use other options from the next frame on."""
-        self.options, self.estimator.options = options, estimation
+        self.options, self.estimator.options, self.tracker.options = options, estimation, tracking
+
+    def forget(self) -> None:
+        """Number the instances anew, and forget what is followed."""
+        self._names.reset()
+        self.tracker.reset()
 
     def process(self, bundle: Bundle) -> Processed:
-        """The answer for one bundle; raises FrameError when its image or calibration is unusable."""
+        """The answer for one bundle, by estimating its detections or by following the tracks; raises FrameError
+        when its image or calibration is unusable."""
         if bundle.epoch != self._epoch:
             self._epoch = bundle.epoch
-            self.names.reset()
+            self.forget()
         start = time.perf_counter()
-        frame, detections = self._convert(bundle)
+        frame = self._frame(bundle)
         converted = time.perf_counter()
-        result = self.estimator.estimate(frame, detections) if detections else FrameResult(())
-        estimates = self._publishable(result)
-        timings = {"convert": converted - start, **result.timings, "total": time.perf_counter() - start}
-        return Processed(bundle.image.header, frame, self.names.name(estimates, bundle.stamp_ns), timings)
+        if self.options.mode == "track":
+            result = self.tracker.follow(frame)
+            estimates, stage = self._publishable(result), {"follow": time.perf_counter() - converted}
+        else:
+            detections = self._detections(bundle, frame)
+            result = self.estimator.estimate(frame, detections) if detections else FrameResult(())
+            estimates, stage = self._names.name(self._publishable(result), bundle.stamp_ns), result.timings
+        timings = {"convert": converted - start, **stage, "total": time.perf_counter() - start}
+        return Processed(bundle.image.header, frame, estimates, timings)
 
-    def _convert(self, bundle: Bundle) -> tuple[Frame, tuple[Detection, ...]]:
+    def absorb(self, bundle: Bundle) -> None:
+        """Begin tracks for what is detected and not followed yet; may run beside `process`. Raises as that does."""
+        frame = self._frame(bundle)
+        for dropped in self.tracker.absorb(frame, self._detections(bundle, frame)):
+            self.drops.add(dropped.reason, dropped.detail)
+
+    def _detections(self, bundle: Bundle, frame: Frame) -> tuple[Detection, ...]:
+        camera = self._calibrations.read(bundle.info, *frame.image.shape[:2])
+        return detections_in(bundle.detections, self.catalogue, camera, self.options.max_detections, self.drops)
+
+    def _frame(self, bundle: Bundle) -> Frame:
         image = (color_image(bundle.image, self._bridge) if hasattr(bundle.image, "encoding")
                  else compressed_color_image(bundle.image))
         camera = self._calibrations.read(bundle.info, *image.shape[:2])
-        frame = Frame(camera.rectify(image), camera.K, self._read_depth(bundle, camera),
-                      bundle.stamp_ns, bundle.image.header.frame_id)
-        detections = detections_in(bundle.detections, self.catalogue, camera,
-                                   self.options.max_detections, self.drops)
-        return frame, detections
+        return Frame(camera.rectify(image), camera.K, self._read_depth(bundle, camera),
+                     bundle.stamp_ns, bundle.image.header.frame_id)
 
     def _read_depth(self, bundle: Bundle, camera: Calibration) -> np.ndarray | None:
         """Depth in metres, or None where the frame must do without; then the reason is counted."""

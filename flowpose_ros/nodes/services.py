@@ -31,6 +31,9 @@ class Services:
         return response
 
     def _estimate(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._node.options.mode == "track":
+            response.success, response.message = False, "mode: expected detect, got track, which follows every frame"
+            return response
         self._once = True
         response.success, response.message = True, "the next complete frame will be estimated"
         return response

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -44,7 +45,7 @@ class AssemblerOptions:
 
 @dataclass(frozen=True)
 class Bundle:
-    """The messages of one frame; depth is None where there is none.
+    """The messages of one frame; depth and detections are None where there are none.
 
     epoch counts the jumps back so far: state kept from another epoch is void.
     """
@@ -60,17 +61,19 @@ class Bundle:
 class FrameAssembler:
     """Matches images with their detections and depth (nearest stamp) and the latest camera_info.
 
+    detections: whether a frame needs them; else every image makes one as soon as the rest is there.
     depth: "off" never waits for it, "on" always, "auto" as long as `depth_published` and it has not been
     silent for the patience. The newest complete frame wins; `drops` counts, by reason, every image
     that did not become part of a frame and every message without a stamp. Not thread-safe.
     """
 
-    def __init__(self, options: AssemblerOptions = AssemblerOptions(), depth: str = "auto") -> None:
+    def __init__(self, options: AssemblerOptions = AssemblerOptions(), depth: str = "auto",
+                 detections: bool = True) -> None:
         self.drops: Counter[str] = Counter()
         self.received: Counter[Stream] = Counter()
         self.depth_published = True
         self.epoch = 0
-        self._depth = depth
+        self._depth, self._detections = depth, detections
         self._size = options.queue_size
         self._slop = round(options.slop_s * 1e9)
         self._jump = round(options.jump_back_s * 1e9)
@@ -84,6 +87,8 @@ class FrameAssembler:
     def add(self, stream: Stream, stamp_ns: int, message: Any) -> Bundle | None:
         """Take one message; the newest frame that it completes, if any."""
         self.received[stream] += 1
+        if stream is Stream.DETECTIONS and not self._detections:
+            return None
         if stream is Stream.INFO:  # calibration hardly changes, and some publish it once or unstamped
             self._info = message
             return self._complete()
@@ -112,24 +117,31 @@ class FrameAssembler:
         return len(self._queues[stream])
 
     def _complete(self) -> Bundle | None:
-        """The newest detections that have an image, camera_info and, where awaited, depth."""
-        images, detections, depths = (self._queues[s] for s in
-                                      (Stream.IMAGE, Stream.DETECTIONS, Stream.DEPTH))
+        """The newest image that has all it needs: camera_info, detections and, where awaited, depth."""
+        images, depths = self._queues[Stream.IMAGE], self._queues[Stream.DEPTH]
         if self._info is None:
             return None
-        for d in reversed(range(len(detections))):
-            i = images.nearest(detections.stamps[d], self._slop)
-            if i is None:
-                continue
+        for i, detected_ns, detections in self._detected():
             stamp = images.stamps[i]
             z = depths.nearest(stamp, self._slop)
             if z is None and self._depth_may_come(stamp):
                 continue
-            bundle = Bundle(stamp, images.items[i], self._info, detections.items[d],
+            bundle = Bundle(stamp, images.items[i], self._info, detections,
                             None if z is None else depths.items[z], self.epoch)
-            self._take(stamp, detections.stamps[d])
+            self._take(stamp, detected_ns)
             return bundle
         return None
+
+    def _detected(self) -> Iterator[tuple[int, int, Any]]:
+        """Indices of images that have their detections, newest first, with these and their stamp."""
+        images, detections = self._queues[Stream.IMAGE], self._queues[Stream.DETECTIONS]
+        if not self._detections:
+            yield from ((i, 0, None) for i in reversed(range(len(images))))
+            return
+        for d in reversed(range(len(detections))):
+            i = images.nearest(detections.stamps[d], self._slop)
+            if i is not None:
+                yield i, detections.stamps[d], detections.items[d]
 
     def _depth_may_come(self, stamp: int) -> bool:
         if self._depth != "auto":
@@ -140,7 +152,8 @@ class FrameAssembler:
     def _take(self, image_stamp: int, detections_stamp: int) -> None:
         """Remove a completed frame and everything older."""
         older = [self._missing(s) for s in self._queues[Stream.IMAGE].stamps if s < image_stamp]
-        for reason in older:
+        twins = self._queues[Stream.IMAGE].stamps.count(image_stamp) - 1
+        for reason in (*older, *twins * ["same_stamp"]):
             self._drop(Stream.IMAGE, reason)
         self._taken[Stream.IMAGE], self._taken[Stream.DETECTIONS] = image_stamp, detections_stamp
         self._queues[Stream.IMAGE].remove_until(image_stamp)
@@ -151,7 +164,7 @@ class FrameAssembler:
         """What an image still lacks, or that a newer one was preferred."""
         if self._info is None:
             return "no_camera_info"
-        if self._queues[Stream.DETECTIONS].nearest(image_stamp, self._slop) is None:
+        if self._detections and self._queues[Stream.DETECTIONS].nearest(image_stamp, self._slop) is None:
             return "no_detections"
         if self._depth != "off" and self._queues[Stream.DEPTH].nearest(image_stamp, self._slop) is None:
             return "no_depth"

@@ -210,7 +210,7 @@ def here(ros_env, monkeypatch):
     rclpy.init()
     node = estimator.EstimatorNode()
     monkeypatch.setattr(estimator, "STOP_S", 0.2)
-    node.load = lambda: setattr(node, "_pipeline", SimpleNamespace(catalogue=Catalogue([])))
+    node.load = lambda: setattr(node, "_pipeline", SimpleNamespace(catalogue=Catalogue([]), forget=lambda: None))
     yield node
     node.close()
     node.destroy_node()

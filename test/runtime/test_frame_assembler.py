@@ -67,6 +67,20 @@ def test_images_without_camera_info_say_so():
     assert assembler.drops == {"no_camera_info": 1}
 
 
+def test_of_images_with_the_same_stamp_one_is_taken_and_the_others_are_counted():
+    assembler = rgb_assembler()
+    assert len(feed(assembler, ("i", 0), ("i", 0), ("d", 0))) == 1
+    assert assembler.drops == {"same_stamp": 1}
+
+
+def test_where_no_detections_are_needed_every_image_makes_a_frame():
+    assembler = FrameAssembler(depth="auto", detections=False)
+    frames = feed(assembler, ("c", 0), *((letter, 33 * n) for n in range(5) for letter in "izd"))
+    assert [(f.image, f.depth, f.detections) for f in frames] == [
+        (("i", 33 * n), ("z", 33 * n), None) for n in range(5)]
+    assert not assembler.drops and assembler.queued(Stream.DETECTIONS) == 0
+
+
 def test_a_message_without_a_stamp_is_counted():
     assembler = rgb_assembler()
     assert assembler.add(Stream.IMAGE, 0, "image") is None
@@ -138,10 +152,10 @@ def test_options_out_of_range_are_refused():
 events = st.lists(st.tuples(st.sampled_from("icdzd"), st.integers(-1_000_500, 2000)), max_size=200)
 
 
-@given(events, st.sampled_from(["off", "auto", "on"]), st.integers(1, 5))
-def test_every_image_is_accounted_for_and_queues_stay_bounded(events, depth, queue_size):
+@given(events, st.sampled_from(["off", "auto", "on"]), st.integers(1, 5), st.booleans())
+def test_every_image_is_accounted_for_and_queues_stay_bounded(events, depth, queue_size, detections):
     options = AssemblerOptions(queue_size=queue_size)
-    assembler = FrameAssembler(options, depth)
+    assembler = FrameAssembler(options, depth, detections)
     frames = []
     for event in events:
         frames += feed(assembler, event)
@@ -150,7 +164,7 @@ def test_every_image_is_accounted_for_and_queues_stay_bounded(events, depth, que
                ("depth_without_stamp", "detections_without_stamp"))
     assert assembler.received[Stream.IMAGE] == len(frames) + lost + assembler.queued(Stream.IMAGE)
     for frame in frames:
-        assert abs(frame.image[1] - frame.detections[1]) <= options.slop_s * 1000
+        assert not detections or abs(frame.image[1] - frame.detections[1]) <= options.slop_s * 1000
         assert frame.depth is None or abs(frame.image[1] - frame.depth[1]) <= options.slop_s * 1000
         assert frame.depth is not None or depth != "on"
     for earlier, later in zip(frames, frames[1:]):

@@ -67,8 +67,8 @@ class CalibrationReader:
 
     def __init__(self, rectified: bool = False) -> None:
         self._rectified = rectified
-        self._key: bytes | None = None
-        self._calibration: Calibration | None = None
+        # One value, as two threads may read.
+        self._last: tuple[bytes, Calibration] | None = None
 
     def read(self, message, height: int, width: int) -> Calibration:
         """The calibration of a height x width image.
@@ -81,10 +81,10 @@ class CalibrationReader:
                              f"got {message.width} x {message.height}")
         key = repr((message.height, message.width, message.distortion_model, list(message.d), list(message.k),
                     list(message.p), message.binning_x, message.binning_y, message.roi)).encode()
-        if self._calibration is None or key != self._key:
-            self._calibration = calibration(message, self._rectified)
-            self._key = key
-        return self._calibration
+        last = self._last
+        if last is None or key != last[0]:
+            last = self._last = key, calibration(message, self._rectified)
+        return last[1]
 
 
 def calibration(message, rectified: bool = False) -> Calibration:

@@ -1,0 +1,115 @@
+"""How well and how fast a clip is tracked, and what a frame of it costs beside estimating each anew.
+
+    python benchmark/tracking.py                                    # the demo clip, RGB-D
+    python benchmark/tracking.py path/to/bop/dataset --scene 0 --depth off
+    python benchmark/tracking.py --hide 5 3                         # images 5, 6, 7 show nothing
+
+The first image's detections begin the tracks; from then on frames alone are followed, in order, none left out. The
+reference, measured in the same run, is the estimation of the first image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from flowpose_ros.errors import FlowposeError  # noqa: E402
+from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions  # noqa: E402
+from flowpose_ros.evaluation.bop_dataset import BopDataset, Sample  # noqa: E402
+from flowpose_ros.evaluation.table import format_table  # noqa: E402
+from flowpose_ros.geometry.transforms import rotation_angle  # noqa: E402
+from flowpose_ros.records import Frame  # noqa: E402
+from flowpose_ros.tracking.tracker import Tracker, TrackerOptions  # noqa: E402
+
+
+def hidden(frame: Frame, seed: int) -> Frame:
+    """The frame behind something near that shows nothing of what was there."""
+    noise = np.random.default_rng(seed).integers(60, 120, frame.image.shape, dtype=np.uint8)
+    depth = None if frame.depth is None else np.full_like(frame.depth, 0.2)
+    return replace(frame, image=noise, depth=depth)
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", nargs="?", type=Path, default=ROOT / "demo", help="BOP dataset (default: the demo)")
+    parser.add_argument("--scene", type=int, default=0)
+    parser.add_argument("--depth", choices=("auto", "off"), default="auto")
+    parser.add_argument("--labels", nargs="*", help="follow these objects only")
+    parser.add_argument("--rate", type=float, default=10.0, help="images per second of the clip")
+    parser.add_argument("--hide", nargs=2, type=int, metavar=("FIRST", "COUNT"), help="images that show nothing")
+    args = parser.parse_args()
+    try:
+        dataset = BopDataset(args.dataset)
+        images = [i for i in dataset.images if i.scene_id == args.scene]
+        run(dataset, list(dataset.samples(images)), args)
+    except FlowposeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(dataset: BopDataset, samples: list[Sample], args: argparse.Namespace) -> None:
+    """Track the samples of one scene and print errors, times and the ratio to estimating."""
+    estimator = Estimator(dataset.catalogue, EstimatorOptions(depth=args.depth))
+    estimator.warm_up()
+    tracker, errors, seconds, reference = Tracker(estimator, TrackerOptions()), defaultdict(list), [], 0.0
+    names: dict[str, set[int]] = defaultdict(set)
+    for k, sample in enumerate(tqdm(samples, unit="image", disable=None)):
+        frame = replace(sample.frame, stamp_ns=round((k + 1) / args.rate * 1e9))
+        if args.hide and args.hide[0] <= k < sum(args.hide):
+            frame = hidden(frame, k)
+        if k == 0:
+            wanted = [d for d in sample.detections if not args.labels or d.label in args.labels]
+            begin = time.perf_counter()
+            for dropped in tracker.absorb(frame, wanted):
+                print(f"no track: {dropped.detail}")
+            reference = (time.perf_counter() - begin) / max(1, len(wanted))
+            continue
+        begin = time.perf_counter()
+        result = tracker.follow(frame)
+        seconds.append(time.perf_counter() - begin)
+        for estimate in result.estimates:
+            names[estimate.label].add(estimate.instance)
+            errors[estimate.label].append((k, *error_of(dataset, sample, estimate)))
+    rows = []
+    for label, found in sorted(errors.items()):
+        _, turn, shift = np.array(found).T
+        rows.append((label, len(found), len(samples) - 1, len(names[label]), np.median(turn), turn.max(),
+                     np.median(shift), shift.max()))
+    print(format_table(("object", "poses", "images", "ids", "deg median", "deg most", "mm median", "mm most"), rows))
+    median, most = np.median(seconds), np.percentile(seconds, 95)
+    count = len(tracker.tracks)
+    print(f"{count} objects: a frame takes {median:.3f} s (p95 {most:.3f} s), {1 / median:.1f} Hz; an object costs "
+          f"{median / max(1, count) / reference:.3f} of its first estimate ({reference:.2f} s); "
+          f"{torch.get_num_threads()} threads")
+    if args.hide:
+        again = [min((k for k, *_ in found if k >= sum(args.hide)), default=None) for found in errors.values()]
+        print(f"after the hidden images, first poses at images {again} (they end before {sum(args.hide)})")
+
+
+def error_of(dataset: BopDataset, sample: Sample, estimate) -> tuple[float, float]:
+    """Degrees and millimetres between an estimate and the nearest true pose of its label, symmetries allowed."""
+    symmetries = dataset.catalogue[estimate.label].symmetries
+    found = []
+    for truth in (t for t in sample.ground_truth if t.label == estimate.label):
+        T = symmetries.nearest(estimate.T_cam_obj, truth.T_cam_obj)
+        turn = rotation_angle(*torch.from_numpy(np.stack([T[:3, :3], truth.T_cam_obj[:3, :3]])))
+        found.append((float(torch.rad2deg(turn)),
+                      1000 * float(np.linalg.norm(T[:3, 3] - truth.T_cam_obj[:3, 3]))))
+    return min(found, key=lambda error: error[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Following poses from one image to the next: one pass of the flow network over all objects of a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+
+from flowpose_ros.estimation.depth import DepthOptions, depth_shares, fit_depth
+from flowpose_ros.estimation.icp import refine_icp
+from flowpose_ros.estimation.look import Target
+from flowpose_ros.estimation.select import rigid, symmetric
+from flowpose_ros.estimation.support import covariance
+from flowpose_ros.estimation.views import Views, sane
+from flowpose_ros.geometry.camera import project
+from flowpose_ros.geometry.transforms import transform_points
+from flowpose_ros.networks.flow import RenderView, Update
+from flowpose_ros.options import option
+
+
+@dataclass(frozen=True)
+class FollowOptions:
+    """How a pose is carried from frame to frame."""
+
+    coarse_updates: int = option(1, "updates at 1/8 of the crop", low=1, high=10)
+    fine_updates: int = option(1, "updates at 1/4 of the crop", low=1, high=10)
+    fit_hypotheses: int = option(64, "three-point samples of the fit to depth", low=1, high=4096)
+    icp_iterations: int = option(4, "steps of the final fit to the depth surface", low=0, high=50)
+    icp_points: int = option(1000, "rendered pixels that take part in the final fit", low=100, high=100000)
+    inlier_px: float = option(2.0, "residual under which a flow vector supports the pose, crop pixels", low=0.1,
+                              high=20.0)
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A pose in the next frame.
+
+    T_cam_obj [4,4] float64 metres; quality in [0,1]: the share of the object that the frame confirms;
+    covariance [6,6] of (translation, rotation vector), camera axes.
+    """
+
+    T_cam_obj: np.ndarray
+    quality: float
+    covariance: np.ndarray
+
+
+@torch.no_grad()
+def follow(targets: Sequence[Target], T_cam_obj: Sequence[np.ndarray], options: FollowOptions,
+           depth_options: DepthOptions, generator: torch.Generator) -> list[Followed]:
+    """Where the objects of one frame are, from poses T_cam_obj [4,4] near them; one result for each target."""
+    if not targets:
+        return []
+    networks = targets[0].networks
+    # A start near the end needs less than a first pose does.
+    depth_options = replace(depth_options, hypotheses=options.fit_hypotheses, icp_iterations=options.icp_iterations,
+                            icp_points=options.icp_points)
+    views = [target.render(torch.from_numpy(T).float()[None].to(networks.device))
+             for target, T in zip(targets, T_cam_obj)]
+    pictures = torch.cat([target.frame.crop(v.camera) for target, v in zip(targets, views)])
+    network_view = concatenate([v.network_view(target.shape) for target, v in zip(targets, views)])
+    both = networks.flow.encode(torch.cat([pictures, network_view.rgb]))
+    query, source = (tuple(f.chunk(2)[i] for f in both) for i in (0, 1))
+    update = networks.flow(query, network_view, source, counts=(options.coarse_updates, options.fine_updates))[-1]
+    return [settle(target, v, take(update, i), options, depth_options, generator)
+            for i, (target, v) in enumerate(zip(targets, views))]
+
+
+def settle(target: Target, views: Views, update: Update, options: FollowOptions, depth_options: DepthOptions,
+           generator: torch.Generator) -> Followed:
+    """One object's pose from the network's update of its view, fitted to the depth where there is any."""
+    shape, K = target.shape, views.camera.K
+    certainty = torch.sigmoid(update.field.certainty) * update.valid
+    flowed = update.pixel + update.field.flow
+    T = sane(update.T_crop_obj, views, shape)
+    points = transform_points(T, update.xyz.flatten(2).transpose(1, 2))
+    residual = (flowed - project(points, K).transpose(1, 2).reshape_as(flowed)).norm(dim=1, keepdim=True)
+    quality = (certainty * (residual < options.inlier_px)).sum() / update.valid.sum().clamp_min(1)
+    observed = target.frame.depth_crop(views.camera)
+    if observed is not None:
+        fitted, _, _ = fit_depth(update.xyz, flowed, certainty, update.valid, observed, K, T, shape.diameter,
+                                 depth_options, generator)
+        T = sane(fitted, views, shape)
+        r = target.renderer.render(shape.model.mesh, T, K, tuple(views.rendering.mask.shape[1:]))
+        T = sane(refine_icp(r.xyz, r.normal, r.mask, T, observed, K, T, shape.diameter, depth_options), views, shape)
+        shares = depth_shares(r.depth, r.mask, observed, 1.5 * depth_options.inlier_distance(shape.diameter))
+        quality = torch.where(shares.measured > 0.2, torch.minimum(quality, shares.agree), quality)
+    pose = rigid(views.camera.to_camera(T)[0].double().cpu().numpy())
+    return Followed(pose, float(quality), symmetric(covariance(update, views, shape)[0].double().cpu().numpy()))
+
+
+def concatenate(views: Sequence[RenderView]) -> RenderView:
+    """The network's views of several objects as one batch."""
+    return RenderView(*(torch.cat([getattr(v, f.name) for v in views]) for f in fields(RenderView)))
+
+
+def take(update: Update, index: int) -> Update:
+    """One of a batch of updates, as a batch of one."""
+    pick = slice(index, index + 1)
+
+    def part(record):
+        return replace(record, **{f.name: part(x) if hasattr(x := getattr(record, f.name), "__dataclass_fields__")
+                                  else x[pick] for f in fields(record)})
+
+    return part(update)

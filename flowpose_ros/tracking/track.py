@@ -1,0 +1,77 @@
+"""One object that is followed from frame to frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flowpose_ros.objects.catalogue import ObjectModel
+from flowpose_ros.records import Detection, PoseEstimate
+from flowpose_ros.tracking.motion import Motion
+
+HISTORY = 60
+"""Poses kept, so that detections of an older frame find the track where it was."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """An instance with its motion and its past poses (stamp in nanoseconds, T_cam_obj [4,4]), oldest first.
+
+    estimate: the last full estimate of it; confirmed: whether the last frame that it was looked for in shows it;
+    judged_ns: stamp of the frame in which its score was last judged.
+    """
+
+    estimate: PoseEstimate
+    motion: Motion
+    confirmed: bool = True
+    judged_ns: int = 0
+    history: tuple[tuple[int, np.ndarray], ...] = ()
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Label and instance number: what no two tracks share."""
+        return self.estimate.label, self.estimate.instance
+
+    def seen(self, T_cam_obj: np.ndarray, stamp_ns: int) -> Track:
+        """The track after a frame that shows it."""
+        past = (*self.history, (stamp_ns, T_cam_obj))[-HISTORY:]
+        return replace(self, motion=self.motion.moved(T_cam_obj, stamp_ns), confirmed=True, history=past)
+
+    def missed(self) -> Track:
+        """The track after a frame that does not show it: where it was last, at rest."""
+        m = self.motion
+        return replace(self, motion=Motion(m.T_cam_obj, m.stamp_ns, m.middle), confirmed=False)
+
+    def pose_at(self, stamp_ns: int) -> np.ndarray:
+        """The T_cam_obj [4,4] whose stamp is nearest."""
+        return min(self.history, key=lambda past: abs(past[0] - stamp_ns))[1]
+
+
+def projected_box(T_cam_obj: np.ndarray, model: ObjectModel, K: np.ndarray) -> np.ndarray:
+    """Box [4] (left, top, right, bottom) in pixels of a posed object [4,4] under K [3,3]."""
+    points = model.mesh.surface_points(500) @ T_cam_obj[:3, :3].T + T_cam_obj[:3, 3]
+    pixels = points @ K.T
+    pixels = pixels[:, :2] / np.maximum(pixels[:, 2:], 1e-6)
+    return np.concatenate([pixels.min(0), pixels.max(0)])
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of boxes [4]."""
+    side = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)
+    shared = side.prod()
+    return float(shared / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared, 1e-9))
+
+
+def match_detections(detections: Sequence[Detection], boxes: Sequence[np.ndarray], labels: Sequence[str],
+                     least: float) -> dict[int, int]:
+    """Which detection is which of the boxes [4]: index of the detection -> index of the box, greatest overlap
+    first, at least `least`, labels equal, each used once."""
+    pairs = sorted(((overlap(d.box, box), i, j) for i, d in enumerate(detections)
+                    for j, box in enumerate(boxes) if d.label == labels[j]), key=lambda pair: -pair[0])
+    found: dict[int, int] = {}
+    for share, i, j in pairs:
+        if share >= least and i not in found and j not in found.values():
+            found[i] = j
+    return found

@@ -1,0 +1,230 @@
+"""Objects followed from frame to frame, with detections that arrive whenever they like.
+
+Two threads share a tracker. One follows: it takes every frame, and what a frame does not confirm gets no pose in it.
+The other absorbs detections: those that no track explains are estimated, which takes seconds, and then carried
+through the frames that came meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from flowpose_ros.estimation.estimator import Estimator
+from flowpose_ros.estimation.follow import Followed, FollowOptions, follow
+from flowpose_ros.options import check_options, option
+from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEstimate
+from flowpose_ros.rendering.raycast import RaycastRenderer
+from flowpose_ros.tracking.frame_trail import FrameTrail
+from flowpose_ros.tracking.motion import Motion
+from flowpose_ros.tracking.track import Track, match_detections, projected_box
+
+TWIN = 0.4
+"""Two tracks of an object nearer to each other than this share of its diameter are one."""
+CATCH_UP_ROUNDS = 3
+"""Frames keep coming while a late pose is carried through those that have come."""
+
+
+@dataclass(frozen=True)
+class TrackerOptions:
+    """When a track is believed, audited and forgotten."""
+
+    min_quality: float = option(0.5, "a frame that confirms less of an object than this gives no pose of it",
+                                low=0.0, high=1.0)
+    find_quality: float = option(0.6, "least confirmation that begins a track or finds it again", low=0.0, high=1.0)
+    forget_s: float = option(10.0, "a track that no frame confirms for so long is forgotten, seconds", low=0.0,
+                             high=3600.0)
+    audit_s: float = option(1.0, "a track that is detected is judged again after so long, seconds", low=0.0,
+                            high=3600.0)
+    doubt_score: float = option(0.3, "a track with a lower score is estimated again", low=0.0, high=1.0)
+    min_overlap: float = option(0.3, "least overlap of boxes by which a track explains a detection", low=0.0, high=1.0)
+    follow: FollowOptions = field(default_factory=FollowOptions)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+class Tracker:
+    """Follows catalogue objects; `options` may be replaced between frames."""
+
+    def __init__(self, estimator: Estimator, options: TrackerOptions = TrackerOptions()) -> None:
+        self.options = options
+        self._estimator = estimator
+        # Of its own: ray casting scenes are not shared between threads.
+        self._renderers = {"follow": RaycastRenderer(), "absorb": RaycastRenderer()}
+        self._trail = FrameTrail()
+        self._lock = threading.Lock()
+        self._tracks: dict[tuple[str, int], Track] = {}
+        self._age = 0
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """All tracks, also those that the last frame did not confirm."""
+        with self._lock:
+            return tuple(self._tracks.values())
+
+    def reset(self) -> None:
+        """Forget all tracks; an estimate that is under way is not begun from either."""
+        with self._lock:
+            self._tracks.clear()
+            self._age += 1
+
+    # The following thread
+
+    def follow(self, frame: Frame) -> FrameResult:
+        """The poses of all tracks that this frame confirms; the others are in `dropped`."""
+        self._trail.add(frame)
+        before = self.tracks
+        poses = [track.motion.at(frame.stamp_ns) for track in before]
+        found = self._follow(frame, before, poses, "follow")
+        estimates, dropped, after = [], [], {}
+        for track, result in zip(before, found):
+            now = self._after(track, result, frame)
+            after[track.key] = now
+            if now.confirmed:
+                estimates.append(self._estimate(now, result, frame))
+            else:
+                box = projected_box(now.motion.T_cam_obj, self._estimator.catalogue[track.key[0]], frame.K)
+                dropped.append(Dropped(Detection(track.key[0], box, instance=track.key[1]), "track_not_confirmed",
+                                       f"{track.key[0]}: the frame confirms {result.quality:.2f} of instance "
+                                       f"{track.key[1]}, needed {self._needed(track):.2f}"))
+        with self._lock:
+            for track in before:
+                current = self._tracks.get(track.key)
+                # Unless the other thread has forgotten it or given it another pose meanwhile.
+                if current is not None and current.motion is track.motion:
+                    self._keep(replace(after[track.key], estimate=current.estimate, judged_ns=current.judged_ns),
+                               frame.stamp_ns)
+            twins = self._twins()
+            for key in twins:
+                del self._tracks[key]
+        return FrameResult(tuple(e for e in estimates if (e.label, e.instance) not in twins), tuple(dropped))
+
+    def _twins(self) -> set[tuple[str, int]]:
+        """Keys of tracks that have come to lie on an older one of the same object."""
+        live = [track for track in self._tracks.values() if track.confirmed]
+        return {b.key for i, a in enumerate(live) for b in live[i + 1:] if self._same_place(a, b)}
+
+    def _same_place(self, a: Track, b: Track) -> bool:
+        diameter = self._estimator.catalogue[a.key[0]].mesh.diameter
+        return a.key[0] == b.key[0] and bool(np.linalg.norm(a.motion.place - b.motion.place) < TWIN * diameter)
+
+    def _needed(self, track: Track) -> float:
+        return self.options.min_quality if track.confirmed else self.options.find_quality
+
+    def _after(self, track: Track, result: Followed, frame: Frame) -> Track:
+        if result.quality < self._needed(track):
+            return track.missed()
+        # Of symmetric poses the one nearest to the last: nothing spins that cannot be seen to.
+        symmetries = self._estimator.catalogue[track.key[0]].symmetries
+        return track.seen(symmetries.nearest(result.T_cam_obj, track.motion.T_cam_obj), frame.stamp_ns)
+
+    def _keep(self, track: Track, now_ns: int) -> None:
+        if track.confirmed or now_ns - track.motion.stamp_ns <= self.options.forget_s * 1e9:
+            self._tracks[track.key] = track
+        else:
+            self._tracks.pop(track.key, None)
+
+    def _estimate(self, track: Track, result: Followed, frame: Frame) -> PoseEstimate:
+        model = self._estimator.catalogue[track.key[0]]
+        detection = replace(track.estimate.detection, mask=None, instance=track.key[1],
+                            box=projected_box(track.motion.T_cam_obj, model, frame.K))
+        return replace(track.estimate, T_cam_obj=track.motion.T_cam_obj, covariance=result.covariance,
+                       inlier_ratio=min(max(result.quality, 0.0), 1.0), detection=detection)
+
+    # The absorbing thread
+
+    def absorb(self, frame: Frame, detections: Sequence[Detection]) -> tuple[Dropped, ...]:
+        """Begin tracks for the detections of a frame that no track explains, one after the other; tracks that are
+        explained are judged again. Returns the detections that led to no track, with the reason."""
+        age = self._age
+        dropped: list[Dropped] = []
+        for detection, doubted in self._work(frame, detections):
+            self._trail.start()
+            try:
+                result = self._estimator.estimate(frame, [detection])
+                dropped += result.dropped
+                for estimate in result.estimates:
+                    problem = self._begin(frame, estimate, doubted, age)
+                    if problem:
+                        dropped.append(Dropped(detection, "track_not_begun", f"{detection.label}: {problem}"))
+            finally:
+                self._trail.stop()
+        return tuple(dropped)
+
+    def _work(self, frame: Frame, detections: Sequence[Detection]) -> list[tuple[Detection, Track | None]]:
+        """Detections to estimate, and the doubtful track each is of, if any."""
+        catalogue = self._estimator.catalogue
+        tracks = [track for track in self.tracks if track.confirmed]
+        boxes = [projected_box(track.pose_at(frame.stamp_ns), catalogue[track.key[0]], frame.K) for track in tracks]
+        explained = match_detections(detections, boxes, [track.key[0] for track in tracks], self.options.min_overlap)
+        work: list[tuple[Detection, Track | None]] = []
+        for i, detection in enumerate(detections):
+            if i not in explained:
+                work.append((detection, None))
+            elif self._audit(frame, tracks[explained[i]]) < self.options.doubt_score:
+                work.append((detection, tracks[explained[i]]))
+        return work
+
+    def _audit(self, frame: Frame, track: Track) -> float:
+        """The track's score, judged in this frame if the last time is long ago; 1 if not."""
+        if frame.stamp_ns - track.judged_ns < self.options.audit_s * 1e9:
+            return 1.0
+        score = self._estimator.judge(frame, track.key[0], track.pose_at(frame.stamp_ns))
+        with self._lock:
+            current = self._tracks.get(track.key)
+            if current is not None:
+                self._tracks[track.key] = replace(current, judged_ns=frame.stamp_ns,
+                                                  estimate=replace(current.estimate, score=score))
+        return score
+
+    def _begin(self, frame: Frame, estimate: PoseEstimate, doubted: Track | None, age: int) -> str:
+        """Begin a track of an estimate, or continue the doubted one with it; why not, if not."""
+        if doubted is not None and estimate.score <= self._score_of(doubted.key):
+            return f"estimated again, score {estimate.score:.2f} is not better"
+        mesh = self._estimator.catalogue[estimate.label].mesh
+        track = Track(estimate, Motion(estimate.T_cam_obj, frame.stamp_ns, mesh.center), judged_ns=frame.stamp_ns)
+        frames = [frame]
+        for _ in range(CATCH_UP_ROUNDS):
+            for newer in frames:
+                result = self._follow(newer, [track], [track.motion.at(newer.stamp_ns)], "absorb")[0]
+                if result.quality < self.options.find_quality:
+                    return f"a frame confirms {result.quality:.2f} of it, needed {self.options.find_quality:.2f}"
+                track = self._after(track, result, newer)
+            frames = self._trail.take()
+        with self._lock:
+            if age != self._age:
+                return "the tracks were reset meanwhile"
+            others = (t for t in self._tracks.values() if t.confirmed and (doubted is None or t.key != doubted.key))
+            if any(self._same_place(track, other) for other in others):
+                return "it was found again meanwhile"
+            number = doubted.key[1] if doubted is not None else self._number(estimate)
+            track = replace(track, estimate=replace(estimate, instance=number))
+            self._tracks[track.key] = track
+        return ""
+
+    def _score_of(self, key: tuple[str, int]) -> float:
+        with self._lock:
+            return self._tracks[key].estimate.score if key in self._tracks else 0.0
+
+    def _number(self, estimate: PoseEstimate) -> int:
+        """The detector's number; else that of the nearest track of the label that is out of sight; else a free one."""
+        live = {n for label, n in self._tracks if label == estimate.label and self._tracks[label, n].confirmed}
+        given = estimate.detection.instance
+        if given is not None and given not in live:
+            return given
+        lost = [t for t in self._tracks.values() if t.key[0] == estimate.label and not t.confirmed]
+        if lost:
+            place = estimate.T_cam_obj[:3, 3]
+            return min(lost, key=lambda t: np.linalg.norm(t.motion.T_cam_obj[:3, 3] - place)).key[1]
+        return next(n for n in range(len(live) + 1) if n not in live)
+
+    def _follow(self, frame: Frame, tracks: Sequence[Track], poses: Sequence[np.ndarray], thread: str
+                ) -> list[Followed]:
+        targets = self._estimator.targets(frame, [t.key[0] for t in tracks], self._renderers[thread])
+        return follow(targets, poses, self.options.follow, self._estimator.options.fit,
+                      torch.Generator().manual_seed(self._estimator.options.seed))
