@@ -38,7 +38,7 @@ class Camera:
         return (all(topic.get_subscription_count() for topic in topics)
                 and self._client.count_publishers("/flowpose/poses") > 0)
 
-    def show(self, index, stamp_ns, depth=True, change_image=None):
+    def show(self, index, stamp_ns, depth=True, change_image=None, detections=True):
         """Publish one frame; change_image may spoil the image message."""
         sample = self.samples[index]
         header = header_at(stamp_ns, FRAME_ID)
@@ -49,7 +49,8 @@ class Camera:
         if depth:
             self.depth.publish(depth_message(header, sample.frame.depth))
         self.image.publish(image)
-        self.detections.publish(detections_message(header, sample.detections))
+        if detections:
+            self.detections.publish(detections_message(header, sample.detections))
 
     def ask(self, index, stamp_ns, wait_until, node, done=None, **how):
         """Publish a frame until it is answered, or `done` says so: what a best-effort listener hears

@@ -204,6 +204,40 @@ def test_services_and_parameters(start_estimator, camera, call, wait_until):
     assert camera.ask(0, 4 * SECOND, wait_until, node).detections
 
 
+def test_what_was_detected_once_is_followed_until_it_is_out_of_sight(start_estimator, camera, client, call, wait_until):
+    buffer = Buffer(node=client)
+    TransformListener(buffer, client)
+    node = start_estimator(mode="track")
+    stamp = SECOND
+
+    def ids(index, **how):
+        """The names in the answer to a new image."""
+        nonlocal stamp
+        stamp += SECOND // 10
+        return sorted(d.id for d in camera.ask(index, stamp, wait_until, node, **how).detections)
+
+    both = ["obj_000001_0", "obj_000002_1"]
+    assert ids(0) == []
+    wait_until(lambda: ids(0, detections=False) == both, "tracks", node)
+    for index in (1, 2):
+        assert ids(index, detections=False) == both
+        for instance, truth in enumerate(camera.samples[index].ground_truth):
+            found = buffer.lookup_transform(FRAME_ID, both[instance], Time(nanoseconds=stamp),
+                                            timeout=Duration(seconds=10))
+            metres, _ = distances(transform_matrix(found.transform), truth.T_cam_obj)
+            assert metres < 0.02, (truth.label, metres)
+
+    def hide(message):
+        message.data = bytes(len(message.data))
+
+    assert ids(2, detections=False, depth=False, change_image=hide) == []
+    assert not buffer.can_transform(FRAME_ID, both[0], Time(nanoseconds=stamp))
+    assert ids(2, detections=False) == both
+    assert not call(Trigger, "/flowpose/estimate", node).success
+    assert call(Trigger, "/flowpose/reset_tracks", node).success
+    assert ids(2, detections=False) == []
+
+
 @pytest.fixture
 def here(ros_env, monkeypatch):
     """The node in the test's own process, with nothing to load and little patience."""

@@ -1,0 +1,197 @@
+"""Tracks on the demo clip, with the shipped weights: begun, followed, lost, found again, and forgotten."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.estimation.follow import Followed, FollowOptions, follow
+from flowpose_ros.evaluation.bop_dataset import BopDataset
+from flowpose_ros.geometry.symmetry import SymmetryAxis, SymmetryGroup
+from flowpose_ros.records import Detection, FrameResult, PoseEstimate
+from flowpose_ros.tracking.motion import Motion
+from flowpose_ros.tracking.track import Track, match_detections, overlap
+from flowpose_ros.tracking.tracker import Tracker, TrackerOptions
+
+STEP_NS = 100_000_000
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """The first images of the demo clip, ten a second."""
+    dataset = BopDataset(Path(__file__).resolve().parents[2] / "demo")
+    return [replace(sample, frame=replace(sample.frame, stamp_ns=(n + 1) * STEP_NS))
+            for n, sample in enumerate(dataset.samples(dataset.images[:7]))]
+
+
+@pytest.fixture(scope="module")
+def shared():
+    dataset = BopDataset(Path(__file__).resolve().parents[2] / "demo")
+    return Estimator(dataset.catalogue, EstimatorOptions())
+
+
+@pytest.fixture
+def estimator(shared, monkeypatch):
+    """The estimator, but for its estimates: the truth, so that these tests are about tracking."""
+    monkeypatch.setattr(shared, "estimate", lambda frame, detections: FrameResult(
+        tuple(PoseEstimate(d.label, 0, d.truth, 0.9, np.eye(6), 1.0, d) for d in detections)))
+    return shared
+
+
+class Told(Detection):
+    """A detection that comes with the pose that an estimate is to give."""
+
+
+def told(sample, turn_deg=0.0):
+    found = []
+    for truth, detection in zip(sample.ground_truth, sample.detections):
+        told = Told(detection.label, detection.box)
+        T = truth.T_cam_obj.copy()
+        T[:3, :3] = T[:3, :3] @ Rotation.from_euler("x", turn_deg, degrees=True).as_matrix()
+        object.__setattr__(told, "truth", T)
+        found.append(told)
+    return found
+
+
+def hidden(frame, shift_ns=0):
+    """The frame with something near before everything."""
+    noise = np.random.default_rng(0).integers(60, 120, frame.image.shape, dtype=np.uint8)
+    return replace(frame, image=noise, depth=np.full_like(frame.depth, 0.2), stamp_ns=frame.stamp_ns + shift_ns)
+
+
+def begun(estimator, sample, **options):
+    tracker = Tracker(estimator, TrackerOptions(**options))
+    assert tracker.absorb(sample.frame, told(sample)) == ()
+    return tracker
+
+
+def check_poses(result, sample, millimetres=5.0, degrees=3.0):
+    for truth in sample.ground_truth:
+        T = next(e.T_cam_obj for e in result.estimates if e.label == truth.label)
+        turn = Rotation.from_matrix(T[:3, :3].T @ truth.T_cam_obj[:3, :3]).magnitude()
+        assert 1000 * np.linalg.norm(T[:3, 3] - truth.T_cam_obj[:3, 3]) < millimetres
+        assert np.degrees(turn) < degrees
+
+
+def test_every_object_is_followed_under_its_own_name(estimator, clip):
+    tracker = begun(estimator, clip[0])
+    for sample in clip[1:]:
+        result = tracker.follow(sample.frame)
+        assert [(e.label, e.instance) for e in result.estimates] == [(t.label, 0) for t in sample.ground_truth]
+        assert result.dropped == ()
+        check_poses(result, sample)
+        assert all(np.isfinite(e.covariance).all() and 0 <= e.inlier_ratio <= 1 for e in result.estimates)
+
+
+def test_without_depth_too(estimator, clip):
+    tracker = Tracker(estimator)
+    flat = [replace(sample, frame=replace(sample.frame, depth=None)) for sample in clip]
+    tracker.absorb(flat[0].frame, told(flat[0]))
+    for sample in flat[1:4]:
+        check_poses(tracker.follow(sample.frame), sample, millimetres=60, degrees=10)
+
+
+def test_a_frame_that_shows_nothing_gives_no_pose_and_the_next_finds_all_again(estimator, clip):
+    tracker = begun(estimator, clip[0])
+    tracker.follow(clip[1].frame)
+    lost = tracker.follow(hidden(clip[2].frame))
+    assert lost.estimates == () and {d.reason for d in lost.dropped} == {"track_not_confirmed"}
+    assert "obj_000001: the frame confirms 0.0" in lost.dropped[0].detail
+    check_poses(tracker.follow(clip[3].frame), clip[3])
+
+
+def test_a_track_that_stays_out_of_sight_is_forgotten(estimator, clip):
+    tracker = begun(estimator, clip[0], forget_s=1.0)
+    tracker.follow(hidden(clip[1].frame))
+    assert len(tracker.tracks) == 3
+    tracker.follow(hidden(clip[1].frame, shift_ns=1_200_000_000))
+    assert tracker.tracks == ()
+
+
+def test_detections_of_what_is_followed_begin_nothing(estimator, clip):
+    tracker = begun(estimator, clip[0])
+    tracker.follow(clip[1].frame)
+    monitored = tracker.tracks
+    assert tracker.absorb(clip[1].frame, told(clip[1])) == ()
+    assert tracker.tracks == monitored
+
+
+def test_a_late_estimate_is_carried_through_the_frames_that_came_meanwhile(estimator, clip, monkeypatch):
+    tracker, estimate = Tracker(estimator), estimator.estimate
+
+    def slow(frame, detections):
+        for sample in clip[1:5]:
+            tracker.follow(sample.frame)
+        return estimate(frame, detections)
+
+    monkeypatch.setattr(estimator, "estimate", slow)
+    assert tracker.absorb(clip[0].frame, told(clip[0])[:1]) == ()
+    assert [t.motion.stamp_ns for t in tracker.tracks] == [clip[4].frame.stamp_ns]
+    result = tracker.follow(clip[5].frame)
+    assert np.linalg.norm(result.estimates[0].T_cam_obj[:3, 3] - clip[5].ground_truth[0].T_cam_obj[:3, 3]) < 0.005
+
+
+def test_an_estimate_that_the_frame_does_not_confirm_begins_no_track(estimator, clip):
+    tracker = Tracker(estimator)
+    dropped = tracker.absorb(clip[0].frame, told(clip[0], turn_deg=90)[:1])
+    assert [d.reason for d in dropped] == ["track_not_begun"] and tracker.tracks == ()
+    assert "needed 0.60" in dropped[0].detail
+
+
+def test_a_reset_while_an_object_is_estimated_leaves_no_track(estimator, clip, monkeypatch):
+    tracker, estimate = Tracker(estimator), estimator.estimate
+    monkeypatch.setattr(estimator, "estimate", lambda *a: tracker.reset() or estimate(*a))
+    dropped = tracker.absorb(clip[0].frame, told(clip[0])[:1])
+    assert "reset" in dropped[0].detail and tracker.tracks == ()
+
+
+def test_a_doubtful_track_is_estimated_again_and_keeps_its_name(estimator, clip, monkeypatch):
+    tracker = begun(estimator, clip[0], audit_s=0.0)
+    monkeypatch.setattr(estimator, "judge", lambda frame, label, T: 0.2 if label == "obj_000002" else 0.9)
+    assert tracker.absorb(clip[0].frame, told(clip[0])) == ()
+    scores = {t.key: t.estimate.score for t in tracker.tracks}
+    assert scores == {("obj_000001", 0): 0.9, ("obj_000002", 0): 0.9, ("obj_000003", 0): 0.9}
+
+
+def test_two_instances_get_two_numbers_and_a_twin_none(estimator, clip):
+    tracker = begun(estimator, clip[0])
+    track = tracker.tracks[0]
+    elsewhere = track.estimate.T_cam_obj.copy()
+    elsewhere[0, 3] += 1.0
+    with tracker._lock:
+        second = replace(track, motion=Motion(elsewhere, track.motion.stamp_ns, track.motion.middle))
+        assert tracker._number(second.estimate) == 1
+        twin = replace(track, estimate=replace(track.estimate, instance=1))
+        tracker._tracks[twin.key] = twin
+    result = tracker.follow(clip[1].frame)
+    assert sorted((e.label, e.instance) for e in result.estimates) == [(f"obj_00000{n}", 0) for n in (1, 2, 3)]
+
+
+def test_what_looks_the_same_from_all_sides_does_not_spin():
+    group = SymmetryGroup(np.zeros((0, 4, 4)), (SymmetryAxis(np.array([0.0, 0, 1]), np.zeros(3)),))
+    tracker = Tracker(SimpleNamespace(catalogue={"can": SimpleNamespace(symmetries=group)}))
+    T = np.eye(4)
+    T[2, 3] = 0.5
+    spun = T.copy()
+    spun[:3, :3] = Rotation.from_euler("zx", (70, 4), degrees=True).as_matrix()
+    track = Track(PoseEstimate("can", 0, T, 1.0, np.eye(6), 1.0, Detection("can", np.zeros(4))),
+                  Motion(T, 1, np.zeros(3)))
+    now = tracker._after(track, Followed(spun, 0.9, np.eye(6)), SimpleNamespace(stamp_ns=2))
+    turn = Rotation.from_matrix(now.motion.T_cam_obj[:3, :3]).magnitude()
+    assert now.confirmed and np.degrees(turn) == pytest.approx(4, abs=0.1)
+
+
+def test_following_nothing_gives_nothing():
+    assert follow([], [], FollowOptions(), None, None) == []
+
+
+def test_detections_and_boxes_are_paired_by_overlap_and_label():
+    box = np.array([10.0, 10, 30, 30])
+    near, far = box + 4, box + 100
+    detections = [Detection("mug", near), Detection("mug", box), Detection("can", box), Detection("mug", far)]
+    assert match_detections(detections, [box, box], ["mug", "can"], 0.3) == {1: 0, 2: 1}
+    assert overlap(box, box) == 1 and overlap(box, far) == 0
