@@ -20,6 +20,11 @@ from flowpose_ros.networks.flow import RenderView, Update
 from flowpose_ros.options import option
 
 
+MIN_CONTRAST = 0.02
+"""Deviation of the liveliest channel below which a crop shows nothing (a covered lens): the network sees no motion
+in it and is sure of that."""
+
+
 @dataclass(frozen=True)
 class FollowOptions:
     """How a pose is carried from frame to frame."""
@@ -63,8 +68,10 @@ def follow(targets: Sequence[Target], T_cam_obj: Sequence[np.ndarray], options: 
     both = networks.flow.encode(torch.cat([pictures, network_view.rgb]))
     query, source = (tuple(f.chunk(2)[i] for f in both) for i in (0, 1))
     update = networks.flow(query, network_view, source, counts=(options.coarse_updates, options.fine_updates))[-1]
-    return [settle(target, v, take(update, i), options, depth_options, generator)
-            for i, (target, v) in enumerate(zip(targets, views))]
+    found = [settle(target, v, take(update, i), options, depth_options, generator)
+             for i, (target, v) in enumerate(zip(targets, views))]
+    blank = (pictures.std((2, 3)).amax(1) < MIN_CONTRAST).tolist()
+    return [replace(f, quality=0.0) if nothing else f for f, nothing in zip(found, blank)]
 
 
 def settle(target: Target, views: Views, update: Update, options: FollowOptions, depth_options: DepthOptions,

@@ -230,7 +230,7 @@ def test_what_was_detected_once_is_followed_until_it_is_out_of_sight(start_estim
     def hide(message):
         message.data = bytes(len(message.data))
 
-    assert ids(2, detections=False, depth=False, change_image=hide) == []
+    assert ids(2, detections=False, change_image=hide) == []
     assert not buffer.can_transform(FRAME_ID, both[0], Time(nanoseconds=stamp))
     assert ids(2, detections=False) == both
     assert not call(Trigger, "/flowpose/estimate", node).success

@@ -104,6 +104,13 @@ def test_a_frame_that_shows_nothing_gives_no_pose_and_the_next_finds_all_again(e
     check_poses(tracker.follow(clip[3].frame), clip[3])
 
 
+def test_a_covered_lens_confirms_nothing(estimator, clip):
+    tracker = begun(estimator, clip[0])
+    dark = replace(clip[1].frame, image=np.full_like(clip[1].frame.image, 3), depth=None)
+    assert tracker.follow(dark).estimates == ()
+    check_poses(tracker.follow(clip[1].frame), clip[1])
+
+
 def test_a_track_that_stays_out_of_sight_is_forgotten(estimator, clip):
     tracker = begun(estimator, clip[0], forget_s=1.0)
     tracker.follow(hidden(clip[1].frame))
