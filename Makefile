@@ -16,8 +16,8 @@ setup:  ## install what is missing into .venv; PYTHON=python3.12 picks the inter
 test: setup  ## run all tests; TEST=test/geometry runs a part
 	@PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(ENV)/python -m pytest -p pytest_timeout --durations=10 $(TEST)
 
-demo: setup  ## play the demo clip through the node and print the scores; DATASET=folder plays a BOP dataset
-	@$(ENV)/flowpose demo $(if $(DATASET),--dataset "$(DATASET)")
+demo: setup  ## play the demo clip through the node and print the scores; DATASET=folder plays a BOP dataset, MODE=track follows
+	@$(ENV)/flowpose demo $(if $(DATASET),--dataset "$(DATASET)") $(if $(MODE),--mode "$(MODE)")
 
 clean:  ## remove .venv and what builds have left
 	rm -rf .venv build install log *.egg-info ros_from_pypi/adapters/*.egg-info

@@ -23,6 +23,7 @@ ARGUMENTS = {
     "camera_info": ("camera_info", "topic of their calibration"),
     "depth": ("depth", "topic of depth images registered to colour; may be silent"),
     "detections": ("detections", "topic of vision_msgs/Detection2DArray"),
+    "mode": ("detect", "'detect' estimates every detection, 'track' follows what was detected"),
     "image_transport": ("raw", "'raw', or 'compressed' to listen to <image>/compressed"),
     "params_file": (str(SHARE / "config" / "estimator.yaml"), "parameters of the node"),
     "autostart": ("true", "configure and activate without a lifecycle manager"),
@@ -39,6 +40,7 @@ def generate_launch_description():
         package="flowpose_ros", executable="estimator_node", name="flowpose", namespace=given["namespace"],
         parameters=[given["params_file"], {
             "objects": ParameterValue(given["objects"], value_type=str),
+            "mode": ParameterValue(given["mode"], value_type=str),
             "image_transport": ParameterValue(given["image_transport"], value_type=str),
             "autostart": ParameterValue(given["autostart"], value_type=bool),
             "use_sim_time": ParameterValue(given["use_sim_time"], value_type=bool),

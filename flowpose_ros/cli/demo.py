@@ -56,6 +56,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help="play the first N images only (default: all)")
     parser.add_argument("--depth", choices=("auto", "on", "off"), default="auto",
                         help="use depth images: where there are some, always, never (default: %(default)s)")
+    parser.add_argument("--mode", choices=("detect", "track"), default="detect",
+                        help="estimate each image anew, or follow what the first one shows (default: %(default)s)")
     parser.set_defaults(func=run)
 
 
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if not targets:
         raise DatasetError(f"{root}: expected annotated objects in the first {len(shown)} images, got none")
     make_folder(args.output)
-    answers = play(dataset, targets, args.output, args.frames, args.depth)
+    answers = play(dataset, targets, args.output, args.frames, args.depth, args.mode)
     print(f"{answers.answered} of {answers.played} images answered, {len(answers.rows)} poses looked up on TF, "
           f"{answers.without_transform} not there")
     if not answers.rows:
@@ -79,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def play(dataset: BopDataset, targets: tuple[Target, ...], output: Path, frames: int, depth: str) -> Answers:
+def play(dataset: BopDataset, targets: tuple[Target, ...], output: Path, frames: int, depth: str,
+         mode: str = "detect") -> Answers:
     """Run estimator, player and evaluator until every image has its answer."""
     scores = (output / "scores.json").resolve()
     for stale in (scores, scores.with_suffix(".csv")):
@@ -91,9 +94,10 @@ def play(dataset: BopDataset, targets: tuple[Target, ...], output: Path, frames:
         evaluator, estimator, player = (stack.enter_context(process) for process in (
             NodeProcess("evaluator_node", logs / "evaluator.txt", {**stream, "output": str(scores)}, POSES),
             NodeProcess("estimator_node", logs / "estimator.txt",
-                        {"objects": str(dataset.root / "models"), "labels": ",".join(labels), "depth": depth}),
+                        {"objects": str(dataset.root / "models"), "labels": ",".join(labels), "depth": depth,
+                         "mode": mode}),
             NodeProcess("bop_player_node", logs / "player.txt",
-                        {**stream, "lockstep": True, "depth": depth != "off"}, POSES)))
+                        {**stream, "lockstep": True, "depth": depth != "off", "introduce": mode == "track"}, POSES)))
         follow(estimator, player, evaluator, len(labels), len(images_of(targets)))
     content = json.loads(scores.read_text())
     return Answers(read_results(scores.with_suffix(".csv")), content["images"], content["answered"],

@@ -47,6 +47,8 @@ class PlayerOptions:
     lockstep: bool = option(False, "wait for the answer to an image before the next one", runtime=False)
     answer_timeout_s: float = option(60.0, "with lockstep: give an image up after so long, seconds",
                                      low=0.1, high=3600.0, runtime=False)
+    introduce: bool = option(False, "show the first image, before its time, until all its detections have poses or "
+                             "answer_timeout_s is over: for a node that tracks", runtime=False)
     subscribers: int = option(1, "wait until so many listen to every topic", low=0, high=100, runtime=False)
 
     def __post_init__(self) -> None:
@@ -75,6 +77,8 @@ class BopPlayerNode(Node):
         self._detections = self.create_publisher(Detection2DArray, "detections", RELIABLE)
         self._poses = self.create_subscription(Detection3DArray, "poses", self._take_answer, RELIABLE)
         self._index = 0
+        self._introductions, self._introduced = 0, not self._options.introduce
+        self._poses_found = 0
         self._answered_ns = 0
         self._first_sent: float | None = None
         self._last_sent = 0.0
@@ -95,6 +99,9 @@ class BopPlayerNode(Node):
             self._ready_at = time.monotonic() + SETTLE_S
         if time.monotonic() < self._ready_at or not self._due():
             return
+        if not self._introduced:
+            self._introduce()
+            return
         if self._index == len(self._stream) and not self._options.loop:
             self.get_logger().info(f"played {self._index} images")
             self.finished = True
@@ -102,6 +109,17 @@ class BopPlayerNode(Node):
         self._play(self._index)
         self._first_sent = self._last_sent
         self._index += 1
+
+    def _introduce(self) -> None:
+        """Show the first image once more, unless all that is in it has been found."""
+        first = self._stream.images[0]
+        wanted, waited = len(self._detections_of(first)), self._introductions / self._rate
+        if self._poses_found >= wanted or waited >= self._options.answer_timeout_s:
+            self.get_logger().info(f"{self._poses_found} of {wanted} objects found in {waited:.1f} s")
+            self._introduced = True
+        elif time.monotonic() - self._last_sent >= 1 / self._rate:
+            self._show(first, self._stream.stamp_before(self._introductions))
+            self._introductions += 1
 
     def _everybody_listens(self) -> bool:
         topics = [self._image, self._info, self._detections] + ([self._depth] if self._depth else [])
@@ -125,9 +143,10 @@ class BopPlayerNode(Node):
         return False
 
     def _play(self, index: int) -> None:
-        image_id = self._stream.images[index % len(self._stream)]
+        self._show(self._stream.images[index % len(self._stream)], self._stream.stamp_ns(index))
+
+    def _show(self, image_id: ImageId, stamp: int) -> None:
         frame = self._frame(image_id)
-        stamp = self._stream.stamp_ns(index)
         header = header_at(stamp, self._options.frame_id)
         self._clock_publisher.publish(ClockMessage(clock=header.stamp))
         self._info.publish(camera_info_message(header, frame))
@@ -152,6 +171,7 @@ class BopPlayerNode(Node):
         return lambda image_id: found.get(image_id, ImageDetections()).detections
 
     def _take_answer(self, message: Detection3DArray) -> None:
+        self._poses_found = len(message.detections)
         stamp = message.header.stamp
         self._answered_ns = max(self._answered_ns, stamp.sec * 1_000_000_000 + stamp.nanosec)
 

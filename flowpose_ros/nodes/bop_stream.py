@@ -9,8 +9,8 @@ from flowpose_ros.errors import DatasetError
 from flowpose_ros.evaluation.bop_dataset import BopDataset, ImageId
 from flowpose_ros.options import check_options, option
 
-START_NS = 1_000_000_000
-"""Stamp of the first image: not zero, which stands for no stamp."""
+START_NS = 1_000_000_000_000
+"""Stamp of the first image: not zero, which stands for no stamp, and with time before it for an introduction."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ class BopStream:
     def stamp_ns(self, index: int) -> int:
         """Stamp of the index-th image played; later rounds of a loop count on."""
         return START_NS + index * self._period_ns
+
+    def stamp_before(self, count: int) -> int:
+        """Stamp of the count-th showing of an image before its time: of no image of the stream."""
+        return (count + 1) * self._period_ns
 
     def image_at(self, stamp_ns: int) -> ImageId | None:
         """The image of a stamp, or None where no image has it."""

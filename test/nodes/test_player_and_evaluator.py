@@ -25,11 +25,13 @@ def detections_file(path, boxes):
     return path
 
 
-def test_every_image_is_answered_and_scored(start_node, scene, tmp_path):
+@pytest.mark.parametrize("mode, introduce", [("detect", "false"), ("track", "true")])
+def test_every_image_is_answered_and_scored(start_node, scene, tmp_path, mode, introduce):
     scores = tmp_path / "out" / "scores.json"
-    start_node("estimator_node", "--ros-args", *flags(objects=scene / "models"))
+    start_node("estimator_node", "--ros-args", *flags(objects=scene / "models", mode=mode))
     evaluator = start_node("evaluator_node", "--ros-args", *flags(dataset=scene, output=scores), *POSES)
-    player = start_node("bop_player_node", "--ros-args", *flags(dataset=scene, lockstep="true"), *POSES)
+    player = start_node("bop_player_node", "--ros-args",
+                        *flags(dataset=scene, lockstep="true", introduce=introduce), *POSES)
     assert evaluator.wait(120) == 0, evaluator.output
     assert player.wait(10) == 0, player.output
     content = json.loads(scores.read_text())
