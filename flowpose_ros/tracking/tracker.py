@@ -174,7 +174,9 @@ class Tracker:
         """The track's score, judged in this frame if the last time is long ago; 1 if not."""
         if frame.stamp_ns - track.judged_ns < self.options.audit_s * 1e9:
             return 1.0
-        score = self._estimator.judge(frame, track.key[0], track.pose_at(frame.stamp_ns))
+        # This frame's pose may not be known yet, and one of a frame before would be judged wrong.
+        here = self._follow(frame, [track], [track.pose_at(frame.stamp_ns)], "absorb")[0]
+        score = self._estimator.judge(frame, track.key[0], here.T_cam_obj)
         with self._lock:
             current = self._tracks.get(track.key)
             if current is not None:

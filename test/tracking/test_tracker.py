@@ -164,6 +164,13 @@ def test_a_doubtful_track_is_estimated_again_and_keeps_its_name(estimator, clip,
     assert scores == {("obj_000001", 0): 0.9, ("obj_000002", 0): 0.9, ("obj_000003", 0): 0.9}
 
 
+def test_a_good_track_is_judged_good_before_it_was_followed_into_the_frame(estimator, clip):
+    tracker = begun(estimator, clip[0], audit_s=0.0)
+    tracker.absorb(clip[3].frame, told(clip[3]))
+    for track in tracker.tracks:
+        assert track.judged_ns == clip[3].frame.stamp_ns and track.estimate.score > 0.5, track.key
+
+
 def test_two_instances_get_two_numbers_and_a_twin_none(estimator, clip):
     tracker = begun(estimator, clip[0])
     track = tracker.tracks[0]
