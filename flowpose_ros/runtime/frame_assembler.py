@@ -32,7 +32,7 @@ class AssemblerOptions:
 
     slop_s: float = option(0.015, "largest difference of stamps within one frame, seconds; "
                            "keep it below half the time between images", low=0.0, high=1.0)
-    queue_size: int = option(10, "messages kept per input while their partners are awaited",
+    queue_size: int = option(30, "messages kept per input while their partners are awaited",
                              low=1, high=1000)
     jump_back_s: float = option(0.1, "a stamp this much older than its predecessor clears the state, seconds",
                                 low=0.0, high=60.0)

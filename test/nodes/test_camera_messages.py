@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("sensor_msgs", reason="ROS messages are not installed: `make setup` installs them")
 
 import cv2
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
 from flowpose_ros.errors import FrameError
 from flowpose_ros.nodes.messages.camera import CalibrationReader
@@ -101,11 +101,36 @@ def test_a_refused_calibration_is_not_remembered():
     ({"distortion_model": "kannala", "d": [0.1] * 4}, "distortion_model: expected .*got 'kannala'"),
     ({"distortion_model": "plumb_bob", "d": [0.1] * 3}, "D: expected 4 or 5 finite coefficients for plumb_bob"),
     ({"distortion_model": "equidistant", "d": [0.1, float("nan"), 0, 0]}, "D: expected 4 finite"),
-    ({"binning_x": 2}, "binning 2 x 0"),
+    ({"binning_x": 2}, "camera_info: expected the image's size 320 x 240, got 160 x 240"),
+    ({"roi": RegionOfInterest(x_offset=300, width=40, height=240)}, "roi: expected to lie within 320 x 240, got 40 x 240 "
+                                                                   "at \\(300, 0\\)"),
+    ({"roi": RegionOfInterest(y_offset=240)}, "roi: expected to lie within"),
 ])
 def test_a_wrong_calibration_says_what_is_wrong(changes, told):
     with pytest.raises(FrameError, match=told):
         read(info(**changes))
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+def test_a_part_of_the_sensor_that_is_binned_sees_the_same_rays(rectified):
+    message = info(roi=RegionOfInterest(x_offset=40, y_offset=20, width=200, height=120), binning_x=2, binning_y=4)
+    camera = CalibrationReader(rectified).read(message, 30, 100)
+    whole = np.reshape(P, (3, 4))[:, :3] if rectified else np.reshape(K, (3, 3))
+    # The first binned pixel is made of pixels 40, 41 and 20 to 23 of the sensor; the last of 238, 239 and 136 to 139.
+    for pixel, sensor in (((0, 0), (40.5, 21.5)), ((99, 29), (238.5, 137.5))):
+        assert np.allclose(np.linalg.solve(camera.K, [*pixel, 1]), np.linalg.solve(whole, [*sensor, 1]))
+
+
+@pytest.mark.parametrize("model", DISTORTIONS)
+def test_a_part_of_a_distorted_image_is_rectified(model):
+    spot = np.array([[120.0, 90.0]])
+    raw = np.zeros((240, 320, 3), np.uint8)
+    u, v = distorted(spot, model)[0].round().astype(int)
+    raw[v - 3:v + 4, u - 3:u + 4] = 255
+    message = info(distortion_model=model, d=DISTORTIONS[model],
+                   roi=RegionOfInterest(x_offset=50, y_offset=40, width=160, height=120))
+    camera = CalibrationReader().read(message, 120, 160)
+    assert camera.rectify(np.ascontiguousarray(raw[40:160, 50:210]))[50, 70].min() == 255
 
 
 def test_a_wrong_projection_matrix_is_named():

@@ -76,32 +76,49 @@ class CalibrationReader:
         Raises FrameError when the message is of another size, its numbers are unusable, or its
         distortion model is unknown.
         """
-        if (message.height, message.width) != (height, width):
-            raise FrameError(f"camera_info: expected the image's size {width} x {height}, "
-                             f"got {message.width} x {message.height}")
         key = repr((message.height, message.width, message.distortion_model, list(message.d), list(message.k),
                     list(message.p), message.binning_x, message.binning_y, message.roi)).encode()
         last = self._last
         if last is None or key != last[0]:
             last = self._last = key, calibration(message, self._rectified)
-        return last[1]
+        camera = last[1]
+        if (camera.height, camera.width) != (height, width):
+            raise FrameError(f"camera_info: expected the image's size {width} x {height}, "
+                             f"got {camera.width} x {camera.height}")
+        return camera
 
 
 def calibration(message, rectified: bool = False) -> Calibration:
-    """The calibration in a sensor_msgs/CameraInfo; raises FrameError (see CalibrationReader)."""
+    """The calibration in a sensor_msgs/CameraInfo, for the part of the sensor and the binning that it tells of;
+    raises FrameError (see CalibrationReader)."""
     matrix = np.array(message.p).reshape(3, 4)[:, :3] if rectified else np.array(message.k).reshape(3, 3)
     try:
         check_intrinsics(matrix, message.width, message.height)
     except GeometryError as error:
         raise FrameError(f"camera_info: {'P: ' if rectified else ''}{error}") from error
-    if message.binning_x > 1 or message.binning_y > 1 or message.roi.x_offset or message.roi.y_offset:
-        raise FrameError("camera_info: expected neither binning nor a region of interest, got "
-                         f"binning {message.binning_x} x {message.binning_y}, offset "
-                         f"({message.roi.x_offset}, {message.roi.y_offset})")
     D = np.array(message.d, dtype=np.float64)
+    width, height, matrix = _window(message, matrix)
     if rectified or not D.any():
-        return Calibration(message.width, message.height, matrix)
-    return Calibration(message.width, message.height, matrix, *_distortion(message.distortion_model, D))
+        return Calibration(width, height, matrix)
+    return Calibration(width, height, matrix, *_distortion(message.distortion_model, D))
+
+
+def _window(message, K: np.ndarray) -> tuple[int, int, np.ndarray]:
+    """Width, height and intrinsics [3,3] of the image: the region of interest of the sensor, then binned.
+
+    The middle of a binned pixel lies between those of the pixels that it sums up.
+    """
+    roi = message.roi
+    left, top = roi.x_offset, roi.y_offset
+    width, height = roi.width or message.width - left, roi.height or message.height - top
+    if width < 1 or height < 1 or left + width > message.width or top + height > message.height:
+        raise FrameError(f"camera_info: roi: expected to lie within {message.width} x {message.height}, got "
+                         f"{roi.width} x {roi.height} at ({left}, {top})")
+    bins = np.array([max(1, message.binning_x), max(1, message.binning_y)])
+    K = K.astype(np.float64)
+    K[:2, 2] = (K[:2, 2] - (left, top) + 0.5) / bins - 0.5
+    K[:2, :2] /= bins[:, None]
+    return width // int(bins[0]), height // int(bins[1]), K
 
 
 def _distortion(model: str, D: np.ndarray) -> tuple[str, np.ndarray]:
