@@ -71,19 +71,22 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
           max_minutes: float | None, start: Path | None = None, log_every: int = 100) -> Path:
     """Train, or continue what `folder` holds, and return the path of the exported weights.
 
-    start: weights of the same size to begin with, instead of random numbers. Every `log_every` steps a line
+    start: weights of the same size that a new run begins with, instead of random numbers. Every `log_every` steps a line
     with the means of these steps goes to `folder`/log.jsonl.
 
-    Raises ValueError when the batch cannot be shared equally by the processes or when `start` is of
-    another size, WeightsError when it is not a refiner.
+    Raises ValueError when the batch cannot be shared equally by the processes, when samples are to be used less than
+    once, or when `start` is of another size, WeightsError when it is not a refiner.
     """
     rank, processes = join_processes()
     if config.batch % processes:
         raise ValueError(f"batch: expected a multiple of the {processes} processes, got {config.batch}")
+    if config.reuse < 1:
+        raise ValueError(f"reuse: expected at least 1, got {config.reuse}")
     torch.manual_seed(config.seed)
     torch.set_num_threads(threads)
     network = GenFlow(SIZES[config.size])
-    if start is not None:
+    checkpoint, log = folder / "checkpoint.pt", folder / "log.jsonl"
+    if start is not None and not checkpoint.exists():
         found = load_config(start, "genflow", GenFlowConfig)
         if found != network.config:
             raise ValueError(f"start {start}: expected a refiner of size {config.size}, got {found}")
@@ -93,7 +96,6 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
     optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": config.weight_decay},
                                    {"params": plain, "weight_decay": 0.0}], lr=config.learning_rate)
     average = Average(network)
-    checkpoint, log = folder / "checkpoint.pt", folder / "log.jsonl"
     step = 0
     if checkpoint.exists():
         # The length of the run may change when it is continued; everything else may not.

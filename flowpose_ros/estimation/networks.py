@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from flowpose_ros.errors import WeightsError
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.pose_score import PoseScore, PoseScoreConfig
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig
@@ -28,11 +29,12 @@ class Networks:
 def load_networks(folder: str, device: str) -> Networks:
     """Networks from a folder of weights ("" for the shipped ones) on "cpu", "cuda" or "auto".
 
-    Raises WeightsError when a file is missing, broken or of another kind.
+    The refiner is the one file genflow_*.safetensors, of whatever size. Raises WeightsError when a file is missing,
+    broken or of another kind, or when there are several refiners.
     """
     root = _root(folder)
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    flow = load_network(root / "genflow_t.safetensors", "genflow", GenFlowConfig, GenFlow)
+    flow = load_network(_refiner(root), "genflow", GenFlowConfig, GenFlow)
     scorer = load_network(root / "scorer.safetensors", "scorer", ScorerConfig, Scorer)
     # On a CPU instance norms take twice as long with channels last.
     flow.to(chosen, memory_format=torch.channels_last if chosen.type == "cuda" else torch.contiguous_format)
@@ -42,6 +44,14 @@ def load_networks(folder: str, device: str) -> Networks:
 def load_pose_score(folder: str, device: torch.device) -> PoseScore:
     """The pose score of the same folder; raises WeightsError as `load_networks` does."""
     return load_network(_root(folder) / "pose_score.safetensors", "pose_score", PoseScoreConfig, PoseScore).to(device)
+
+
+def _refiner(root: Path) -> Path:
+    found = sorted(root.glob("genflow_*.safetensors"))
+    if len(found) != 1:
+        raise WeightsError(f"weights {root}: expected one file genflow_*.safetensors, "
+                           f"got {', '.join(path.name for path in found) or 'none'}")
+    return found[0]
 
 
 def _root(folder: str) -> Path:

@@ -226,7 +226,8 @@ class EstimatorNode(LifecycleNode):
                                           self._all_drops())
         if problem and self._requests.enabled:
             self.get_logger().warning(problem)
-        health = Health(self._watchdog.problem, self._rate.hertz(), self._times.summary(), self._all_drops())
+        health = Health(self._watchdog.problem, self._rate.hertz(), self._times.summary(), self._all_drops(),
+                        self._pipeline.track_counts())
         self._diagnostics.publish(diagnostics(self.get_clock().now().to_msg(), self.get_name(), health))
 
     def _busy(self) -> bool:

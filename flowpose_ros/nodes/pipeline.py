@@ -56,6 +56,11 @@ class FramePipeline:
         self._names.reset()
         self.tracker.reset()
 
+    def track_counts(self) -> tuple[int, int]:
+        """How many objects are followed, and how many of them the last image confirmed."""
+        tracks = self.tracker.tracks
+        return len(tracks), sum(track.confirmed for track in tracks)
+
     def process(self, bundle: Bundle) -> Processed:
         """The answer for one bundle, by estimating its detections or by following the tracks; raises FrameError
         when its image or calibration is unusable."""

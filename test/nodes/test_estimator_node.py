@@ -233,6 +233,10 @@ def test_what_was_detected_once_is_followed_until_it_is_out_of_sight(start_estim
     assert ids(2, detections=False, change_image=hide) == []
     assert not buffer.can_transform(FRAME_ID, both[0], Time(nanoseconds=stamp))
     assert ids(2, detections=False) == both
+    counts = {}
+    client.create_subscription(DiagnosticArray, "/diagnostics", lambda message: counts.update(
+        {value.key: value.value for value in message.status[0].values}), 10)
+    wait_until(lambda: counts.get("tracks") == counts.get("tracks_confirmed") == "2", "tracks in the diagnostics", node)
     assert not call(Trigger, "/flowpose/estimate", node).success
     assert call(Trigger, "/flowpose/reset_tracks", node).success
     assert ids(2, detections=False) == []
@@ -244,7 +248,7 @@ def here(ros_env, monkeypatch):
     rclpy.init()
     node = estimator.EstimatorNode()
     monkeypatch.setattr(estimator, "STOP_S", 0.2)
-    node.load = lambda: setattr(node, "_pipeline", SimpleNamespace(catalogue=Catalogue([]), forget=lambda: None))
+    node.load = lambda: setattr(node, "_pipeline", SimpleNamespace(catalogue=Catalogue([]), forget=lambda: None, track_counts=lambda: (0, 0)))
     yield node
     node.close()
     node.destroy_node()

@@ -208,6 +208,11 @@ def test_weights_of_another_size_are_refused(whole, tmp_path):
         run(replace(SHORT, size="S"), tmp_path, start=whole / "genflow_t.safetensors")
 
 
+def test_samples_used_less_than_once_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="reuse: expected at least 1, got 0"):
+        run(replace(SHORT, reuse=0), tmp_path)
+
+
 def test_reused_samples_train_too(tmp_path):
     run(replace(SHORT, reuse=3), tmp_path, log_every=1)
     assert [line["step"] for line in log_of(tmp_path)] == list(range(1, SHORT.steps + 1))
