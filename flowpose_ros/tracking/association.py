@@ -1,12 +1,14 @@
-"""Names for instances that stay the same from frame to frame."""
+"""Names for instances, and poses of symmetric ones, that stay the same from frame to frame."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.records import PoseEstimate
 
 MAX_STEP_M = 0.3
@@ -18,7 +20,7 @@ MEMORY_S = 3.0
 
 @dataclass(frozen=True)
 class _Seen:
-    translation: np.ndarray
+    T_cam_obj: np.ndarray
     stamp_ns: int
 
 
@@ -26,10 +28,13 @@ class InstanceNames:
     """Gives every estimate of a frame an instance number that is unique within its label.
 
     A number given by the detector is kept. The others go to the nearest remembered instance of the
-    same label, closest pairs first, or get the lowest free number.
+    same label, closest pairs first, or get the lowest free number. Of the equal poses of a symmetric object
+    the one nearest to the instance's last pose is given, so that it neither flips nor spins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, symmetries: Mapping[str, SymmetryGroup] = MappingProxyType({})) -> None:
+        """symmetries by label; an object that is not in it has none."""
+        self._symmetries = symmetries
         self._seen: dict[tuple[str, int], _Seen] = {}
 
     def reset(self) -> None:
@@ -45,10 +50,18 @@ class InstanceNames:
         for index, estimate in enumerate(estimates):
             if index not in numbers:
                 numbers[index] = self._free(estimate.label, estimates, numbers)
-        named = tuple(replace(estimate, instance=numbers[i]) for i, estimate in enumerate(estimates))
+        named = tuple(self._steady(replace(estimate, instance=numbers[i])) for i, estimate in enumerate(estimates))
         for estimate in named:
-            self._seen[estimate.label, estimate.instance] = _Seen(estimate.T_cam_obj[:3, 3], stamp_ns)
+            self._seen[estimate.label, estimate.instance] = _Seen(estimate.T_cam_obj, stamp_ns)
         return named
+
+    def _steady(self, estimate: PoseEstimate) -> PoseEstimate:
+        """The estimate in that of its symmetric poses which is nearest to the instance's last one."""
+        group = self._symmetries.get(estimate.label)
+        seen = self._seen.get((estimate.label, estimate.instance))
+        if group is None or group.is_trivial or seen is None:
+            return estimate
+        return replace(estimate, T_cam_obj=group.nearest(estimate.T_cam_obj, seen.T_cam_obj))
 
     def _given(self, estimates: Sequence[PoseEstimate]) -> dict[int, int]:
         """Numbers by the detector; of two equal ones the first estimate keeps it."""
@@ -64,7 +77,7 @@ class InstanceNames:
     def _match(self, estimates: Sequence[PoseEstimate], numbers: dict[int, int]) -> None:
         taken = {(estimates[i].label, number) for i, number in numbers.items()}
         pairs = sorted(
-            (float(np.linalg.norm(estimate.T_cam_obj[:3, 3] - seen.translation)), index, key)
+            (float(np.linalg.norm(estimate.T_cam_obj[:3, 3] - seen.T_cam_obj[:3, 3])), index, key)
             for index, estimate in enumerate(estimates) if index not in numbers
             for key, seen in self._seen.items() if key[0] == estimate.label and key not in taken)
         for distance, index, key in pairs:

@@ -296,6 +296,21 @@ def test_a_failed_activation_is_an_error_with_its_reason(here, monkeypatch):
     assert here._worker is None
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("which", ["_worker", "_absorber"])
+def test_a_worker_that_died_is_replaced(here, capfd, which):
+    here.options = replace(here.options, mode="track")
+    here.begin(lambda: False)
+    dead = getattr(here, which)
+    dead._on_error = None  # so that an exception leaves the thread
+    dead.slot.put("a frame that nothing can be done with")
+    dead._thread.join(10)
+    assert not dead.alive
+    here._each_second()
+    assert getattr(here, which) is not dead and getattr(here, which).alive
+    assert "a worker died" in capfd.readouterr().err
+
+
 def test_the_watchdog_names_the_missing_input(start_estimator, camera, wait_until):
     node = start_estimator(watchdog_s=0.5)
     complaint = re.compile(r"nothing on /camera_info ever \(.* s\), publishers: test_client "

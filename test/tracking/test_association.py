@@ -1,7 +1,11 @@
 """Instances keep their numbers."""
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from flowpose_ros.geometry.symmetry import SymmetryAxis, SymmetryGroup
 from flowpose_ros.records import Detection, PoseEstimate
 from flowpose_ros.tracking.association import InstanceNames
 
@@ -69,3 +73,20 @@ def test_reset_forgets():
     numbers(names, seen(0), seen(0.5))
     names.reset()
     assert numbers(names, seen(0.5), at=0.1) == [0]
+
+
+def test_an_object_of_revolution_does_not_spin_and_one_with_two_sides_does_not_flip():
+    can = SymmetryGroup(np.zeros((0, 4, 4)), (SymmetryAxis(np.array([0.0, 0, 1]), np.zeros(3)),))
+    half = np.diag([-1.0, -1, 1, 1])
+    names = InstanceNames({"can": can, "tray": SymmetryGroup(half[None])})
+    for n, turn_deg in enumerate((0, 70, 200, 340)):
+        estimates = [seen(0, "can"), seen(0.5, "tray"), seen(1, "mug")]
+        turn = np.eye(4)
+        turn[:3, :3] = Rotation.from_euler("z", turn_deg, degrees=True).as_matrix()
+        if n % 2:
+            estimates[1] = replace(estimates[1], T_cam_obj=estimates[1].T_cam_obj @ half)
+        for i in (0, 2):
+            estimates[i] = replace(estimates[i], T_cam_obj=estimates[i].T_cam_obj @ turn)
+        named = names.name(estimates, (n + 1) * SECOND // 10)
+        assert np.allclose(named[0].T_cam_obj[:3, :3], np.eye(3)) and np.allclose(named[1].T_cam_obj[:3, :3], np.eye(3))
+        assert np.allclose(named[2].T_cam_obj[:3, :3], turn[:3, :3])
