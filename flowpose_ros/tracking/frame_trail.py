@@ -11,7 +11,7 @@ LIMIT = 12
 
 
 class FrameTrail:
-    """Keeps frames from `start` to `stop`; one thread adds, another takes."""
+    """Keeps frames from `start` to `stop`; one thread adds, another asks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -32,13 +32,10 @@ class FrameTrail:
                 # From the end, so that the newest stays.
                 self._frames = self._frames[::-2][::-1]
 
-    def take(self) -> list[Frame]:
-        """The frames since the start or the last call, oldest first."""
+    def after(self, stamp_ns: int) -> list[Frame]:
+        """The kept frames that are later than a stamp, oldest first."""
         with self._lock:
-            if self._frames is None:
-                return []
-            frames, self._frames = self._frames, []
-            return frames
+            return [frame for frame in self._frames or () if frame.stamp_ns > stamp_ns]
 
     def stop(self) -> None:
         """Let all frames go."""

@@ -143,17 +143,17 @@ class Tracker:
         explained are judged again. Returns the detections that led to no track, with the reason."""
         age = self._age
         dropped: list[Dropped] = []
-        for detection, doubted in self._work(frame, detections):
-            self._trail.start()
-            try:
+        self._trail.start()
+        try:
+            for detection, doubted in self._work(frame, detections):
                 result = self._estimator.estimate(frame, [detection])
                 dropped += result.dropped
                 for estimate in result.estimates:
                     problem = self._begin(frame, estimate, doubted, age)
                     if problem:
                         dropped.append(Dropped(detection, "track_not_begun", f"{detection.label}: {problem}"))
-            finally:
-                self._trail.stop()
+        finally:
+            self._trail.stop()
         return tuple(dropped)
 
     def _work(self, frame: Frame, detections: Sequence[Detection]) -> list[tuple[Detection, Track | None]]:
@@ -197,7 +197,7 @@ class Tracker:
                 if result.quality < self.options.find_quality:
                     return f"a frame confirms {result.quality:.2f} of it, needed {self.options.find_quality:.2f}"
                 track = self._after(track, result, newer)
-            frames = self._trail.take()
+            frames = self._trail.after(track.motion.stamp_ns)
         with self._lock:
             if age != self._age:
                 return "the tracks were reset meanwhile"

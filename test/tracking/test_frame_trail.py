@@ -16,11 +16,11 @@ def test_frames_are_kept_from_start_to_stop_only():
     trail.add(before)
     trail.start()
     trail.add(during)
-    assert trail.take() == [during]
-    assert trail.take() == []
+    assert trail.after(0) == [during]
+    assert trail.after(during.stamp_ns) == []
     trail.stop()
     trail.add(after)
-    assert trail.take() == []
+    assert trail.after(0) == []
 
 
 def test_a_long_trail_is_thinned_and_keeps_its_newest_frame():
@@ -28,6 +28,6 @@ def test_a_long_trail_is_thinned_and_keeps_its_newest_frame():
     trail.start()
     for frame in frames(1000):
         trail.add(frame)
-    stamps = [frame.stamp_ns for frame in trail.take()]
+    stamps = [frame.stamp_ns for frame in trail.after(0)]
     assert len(stamps) <= LIMIT and stamps == sorted(set(stamps))
     assert stamps[-1] == 1000 and stamps[0] < 600
