@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 from flowpose_ros.errors import FlowposeError  # noqa: E402
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, Sample  # noqa: E402
+from flowpose_ros.evaluation.metrics import pose_difference  # noqa: E402
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
-from flowpose_ros.geometry.transforms import rotation_angle  # noqa: E402
 from flowpose_ros.records import Frame  # noqa: E402
 from flowpose_ros.tracking.tracker import Tracker, TrackerOptions  # noqa: E402
 
@@ -102,13 +102,10 @@ def run(dataset: BopDataset, samples: list[Sample], args: argparse.Namespace) ->
 def error_of(dataset: BopDataset, sample: Sample, estimate) -> tuple[float, float]:
     """Degrees and millimetres between an estimate and the nearest true pose of its label, symmetries allowed."""
     symmetries = dataset.catalogue[estimate.label].symmetries
-    found = []
-    for truth in (t for t in sample.ground_truth if t.label == estimate.label):
-        T = symmetries.nearest(estimate.T_cam_obj, truth.T_cam_obj)
-        turn = rotation_angle(*torch.from_numpy(np.stack([T[:3, :3], truth.T_cam_obj[:3, :3]])))
-        found.append((float(torch.rad2deg(turn)),
-                      1000 * float(np.linalg.norm(T[:3, 3] - truth.T_cam_obj[:3, 3]))))
-    return min(found, key=lambda error: error[1])
+    differences = [pose_difference(estimate.T_cam_obj, truth.T_cam_obj, symmetries)
+                   for truth in sample.ground_truth if truth.label == estimate.label]
+    nearest = min(differences, key=lambda difference: difference.translation)
+    return float(np.degrees(nearest.rotation)), 1000 * nearest.translation
 
 
 if __name__ == "__main__":

@@ -104,15 +104,16 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
           max_minutes: float | None = None, start: Path | None = None) -> Path:
     """Train on the features of the weights file `refiner`; returns the path of the exported head.
 
-    start: a head to begin with, of older features perhaps, instead of random numbers.
+    start: a head that a new run begins with, of older features perhaps, instead of random numbers.
     """
     torch.manual_seed(config.seed)
     torch.set_num_threads(threads)
     network = load_network(refiner, "genflow", GenFlowConfig, GenFlow)
-    scorer = Scorer() if start is None else load_network(start, "scorer", ScorerConfig, Scorer)
+    checkpoint = folder / "checkpoint.pt"
+    fresh = start is None or checkpoint.exists()
+    scorer = Scorer() if fresh else load_network(start, "scorer", ScorerConfig, Scorer)
     optimiser = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate)
     average = Average(scorer)
-    checkpoint = folder / "checkpoint.pt"
     # A head belongs to the features that it learnt from.
     record = {**dataclasses.asdict(config), "refiner": file_hash(refiner)}
     step = 0

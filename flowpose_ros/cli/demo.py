@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def play(dataset: BopDataset, targets: tuple[Target, ...], output: Path, frames: int, depth: str,
-         mode: str = "detect") -> Answers:
+         mode: str) -> Answers:
     """Run estimator, player and evaluator until every image has its answer."""
     scores = (output / "scores.json").resolve()
     for stale in (scores, scores.with_suffix(".csv")):

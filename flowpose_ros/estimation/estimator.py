@@ -21,6 +21,8 @@ from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflo
 from flowpose_ros.estimation.select import rigid, select, symmetric
 from flowpose_ros.estimation.support import flow_support
 from flowpose_ros.estimation.views import FrameTensors, Shape
+from flowpose_ros.geometry.camera import box_around, project
+from flowpose_ros.geometry.transforms import transform_points
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.options import check_options, option
@@ -117,6 +119,12 @@ class Estimator:
         """Objects to look for in a frame, with a renderer of the calling thread's own."""
         tensors = FrameTensors.of(frame, self.options.depth != "off", self._networks.device)
         return [Target(tensors, self._prepare(label)[0], self._networks, renderer) for label in labels]
+
+    def box(self, label: str, T_cam_obj: np.ndarray, K: np.ndarray) -> np.ndarray:
+        """Box [4] (left, top, right, bottom) in pixels of an object posed at T_cam_obj [4,4] under K [3,3]."""
+        points = self._prepare(label)[0].points.double().cpu()
+        seen = transform_points(torch.from_numpy(T_cam_obj)[None], points)
+        return box_around(project(seen, torch.from_numpy(np.asarray(K, dtype=np.float64))))[0].numpy()
 
     def judge(self, frame: Frame, label: str, T_cam_obj: np.ndarray) -> float:
         """The score in [0,1] that `estimate` would give a pose [4,4] of an object in a frame."""

@@ -10,12 +10,10 @@ import torch
 
 from flowpose_ros.estimation.depth import DepthOptions, depth_shares, fit_depth
 from flowpose_ros.estimation.icp import refine_icp
-from flowpose_ros.estimation.look import Target
+from flowpose_ros.estimation.look import Target, take
 from flowpose_ros.estimation.select import rigid, symmetric
-from flowpose_ros.estimation.support import covariance
+from flowpose_ros.estimation.support import covariance, supporting
 from flowpose_ros.estimation.views import Views, sane
-from flowpose_ros.geometry.camera import project
-from flowpose_ros.geometry.transforms import transform_points
 from flowpose_ros.networks.flow import RenderView, Update
 from flowpose_ros.options import option
 
@@ -68,8 +66,9 @@ def follow(targets: Sequence[Target], T_cam_obj: Sequence[np.ndarray], options: 
     both = networks.flow.encode(torch.cat([pictures, network_view.rgb]))
     query, source = (tuple(f.chunk(2)[i] for f in both) for i in (0, 1))
     update = networks.flow(query, network_view, source, counts=(options.coarse_updates, options.fine_updates))[-1]
-    found = [settle(target, v, take(update, i), options, depth_options, generator)
-             for i, (target, v) in enumerate(zip(targets, views))]
+    each = torch.arange(len(targets), device=networks.device)[:, None]
+    found = [settle(target, v, take(update, index), options, depth_options, generator)
+             for target, v, index in zip(targets, views, each)]
     blank = (pictures.std((2, 3)).amax(1) < MIN_CONTRAST).tolist()
     return [replace(f, quality=0.0) if nothing else f for f, nothing in zip(found, blank)]
 
@@ -81,9 +80,7 @@ def settle(target: Target, views: Views, update: Update, options: FollowOptions,
     certainty = torch.sigmoid(update.field.certainty) * update.valid
     flowed = update.pixel + update.field.flow
     T = sane(update.T_crop_obj, views, shape)
-    points = transform_points(T, update.xyz.flatten(2).transpose(1, 2))
-    residual = (flowed - project(points, K).transpose(1, 2).reshape_as(flowed)).norm(dim=1, keepdim=True)
-    quality = (certainty * (residual < options.inlier_px)).sum() / update.valid.sum().clamp_min(1)
+    quality = (certainty * supporting(update, T, K, options.inlier_px)).sum() / update.valid.sum().clamp_min(1)
     observed = target.frame.depth_crop(views.camera)
     if observed is not None:
         fitted, _, _ = fit_depth(update.xyz, flowed, certainty, update.valid, observed, K, T, shape.diameter,
@@ -101,13 +98,3 @@ def concatenate(views: Sequence[RenderView]) -> RenderView:
     """The network's views of several objects as one batch."""
     return RenderView(*(torch.cat([getattr(v, f.name) for v in views]) for f in fields(RenderView)))
 
-
-def take(update: Update, index: int) -> Update:
-    """One of a batch of updates, as a batch of one."""
-    pick = slice(index, index + 1)
-
-    def part(record):
-        return replace(record, **{f.name: part(x) if hasattr(x := getattr(record, f.name), "__dataclass_fields__")
-                                  else x[pick] for f in fields(record)})
-
-    return part(update)

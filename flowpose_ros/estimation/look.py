@@ -31,14 +31,18 @@ class Look:
 
     def take(self, index: torch.Tensor) -> Look:
         """The look at some of its poses, index [M]."""
-        def pick(x):
-            if isinstance(x, torch.Tensor):
-                return x[index]
-            if isinstance(x, tuple):
-                return tuple(map(pick, x))
-            return replace(x, **{f.name: pick(getattr(x, f.name)) for f in fields(x)}) if is_dataclass(x) else x
+        return take(self, index)
 
-        return pick(self)
+
+def take(record, index: torch.Tensor):
+    """A record of batches with only the items `index` [M] of each tensor in it, records and tuples in it included."""
+    if isinstance(record, torch.Tensor):
+        return record[index]
+    if isinstance(record, tuple):
+        return tuple(take(part, index) for part in record)
+    if is_dataclass(record):
+        return replace(record, **{f.name: take(getattr(record, f.name), index) for f in fields(record)})
+    return record
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,17 @@ def flow_support(target: Target, look: Look, options: GenFlowOptions) -> tuple[t
     (GoTrack's quality), and covariance [B,6,6] of (translation, rotation vector), camera axes."""
     update = last_update(target, look)
     weight = torch.sigmoid(update.field.certainty) * update.valid
-    residual = (update.pixel + update.field.flow - reprojected(update, look.views)).norm(dim=1, keepdim=True)
-    near = (residual < options.inlier_px).float()
+    near = supporting(update, look.views.T_crop_obj, look.views.camera.K, options.inlier_px)
     inlier_ratio = (weight * near).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1.0)
     return inlier_ratio, covariance(update, look.views, target.shape)
 
 
-def reprojected(update: Update, views: Views) -> torch.Tensor:
-    """Where the update's object points [B,2,h,w] lie in the crop at the rendered pose."""
-    points = transform_points(views.T_crop_obj, update.xyz.flatten(2).transpose(1, 2))
-    return project(points, views.camera.K).transpose(1, 2).reshape_as(update.pixel)
+def supporting(update: Update, T_crop_obj: torch.Tensor, K: torch.Tensor, inlier_px: float) -> torch.Tensor:
+    """Which cells [B,1,h,w] of an update have flow that ends within `inlier_px` of where poses [B,4,4] under K [B,3,3]
+    put their object points."""
+    points = transform_points(T_crop_obj, update.xyz.flatten(2).transpose(1, 2))
+    reprojected = project(points, K).transpose(1, 2).reshape_as(update.pixel)
+    return (update.pixel + update.field.flow - reprojected).norm(dim=1, keepdim=True) < inlier_px
 
 
 def covariance(update: Update, views: Views, shape: Shape) -> torch.Tensor:

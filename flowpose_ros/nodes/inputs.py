@@ -68,11 +68,12 @@ class CameraInputs:
 
     def _take(self, stream: Stream, message) -> None:
         self._heard[stream] = time.monotonic()
+        if stream is Stream.IMAGE and Stream.DEPTH in self._subscriptions:
+            published = bool(self._node.count_publishers(self._subscriptions[Stream.DEPTH].topic_name))
+            for assembler, _ in self._lanes:
+                assembler.depth_published = published
         stamp = message.header.stamp
         for assembler, on_bundle in self._lanes:
-            if stream is Stream.IMAGE and Stream.DEPTH in self._subscriptions:
-                assembler.depth_published = bool(
-                    self._node.count_publishers(self._subscriptions[Stream.DEPTH].topic_name))
             bundle = assembler.add(stream, stamp.sec * 1_000_000_000 + stamp.nanosec, message)
             if bundle is not None:
                 on_bundle(bundle)

@@ -68,13 +68,13 @@ class FramePipeline:
             self._epoch = bundle.epoch
             self.forget()
         start = time.perf_counter()
-        frame = self._frame(bundle)
+        frame, camera = self._frame(bundle)
         converted = time.perf_counter()
         if self.options.mode == "track":
             result = self.tracker.follow(frame)
             estimates, stage = self._publishable(result), {"follow": time.perf_counter() - converted}
         else:
-            detections = self._detections(bundle, frame)
+            detections = self._detections(bundle, camera)
             result = self.estimator.estimate(frame, detections) if detections else FrameResult(())
             estimates, stage = self._names.name(self._publishable(result), bundle.stamp_ns), result.timings
         timings = {"convert": converted - start, **stage, "total": time.perf_counter() - start}
@@ -82,20 +82,20 @@ class FramePipeline:
 
     def absorb(self, bundle: Bundle) -> None:
         """Begin tracks for what is detected and not followed yet; may run beside `process`. Raises as that does."""
-        frame = self._frame(bundle)
-        for dropped in self.tracker.absorb(frame, self._detections(bundle, frame)):
+        frame, camera = self._frame(bundle)
+        for dropped in self.tracker.absorb(frame, self._detections(bundle, camera)):
             self.drops.add(dropped.reason, dropped.detail)
 
-    def _detections(self, bundle: Bundle, frame: Frame) -> tuple[Detection, ...]:
-        camera = self._calibrations.read(bundle.info, *frame.image.shape[:2])
+    def _detections(self, bundle: Bundle, camera: Calibration) -> tuple[Detection, ...]:
         return detections_in(bundle.detections, self.catalogue, camera, self.options.max_detections, self.drops)
 
-    def _frame(self, bundle: Bundle) -> Frame:
+    def _frame(self, bundle: Bundle) -> tuple[Frame, Calibration]:
         image = (color_image(bundle.image, self._bridge) if hasattr(bundle.image, "encoding")
                  else compressed_color_image(bundle.image))
         camera = self._calibrations.read(bundle.info, *image.shape[:2])
-        return Frame(camera.rectify(image), camera.K, self._read_depth(bundle, camera),
-                     bundle.stamp_ns, bundle.image.header.frame_id)
+        frame = Frame(camera.rectify(image), camera.K, self._read_depth(bundle, camera),
+                      bundle.stamp_ns, bundle.image.header.frame_id)
+        return frame, camera
 
     def _read_depth(self, bundle: Bundle, camera: Calibration) -> np.ndarray | None:
         """Depth in metres, or None where the frame must do without; then the reason is counted."""

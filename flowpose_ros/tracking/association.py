@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeVar
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.records import PoseEstimate
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 MAX_STEP_M = 0.3
 """An object farther than this from where it was last seen is another instance."""
@@ -76,16 +80,30 @@ class InstanceNames:
 
     def _match(self, estimates: Sequence[PoseEstimate], numbers: dict[int, int]) -> None:
         taken = {(estimates[i].label, number) for i, number in numbers.items()}
-        pairs = sorted(
+        distances = (
             (float(np.linalg.norm(estimate.T_cam_obj[:3, 3] - seen.T_cam_obj[:3, 3])), index, key)
             for index, estimate in enumerate(estimates) if index not in numbers
             for key, seen in self._seen.items() if key[0] == estimate.label and key not in taken)
-        for distance, index, key in pairs:
-            if distance <= MAX_STEP_M and index not in numbers and key not in taken:
-                numbers[index] = key[1]
-                taken.add(key)
+        near = pair_closest(pair for pair in distances if pair[0] <= MAX_STEP_M)
+        numbers.update({index: number for index, (_, number) in near.items()})
 
     def _free(self, label: str, estimates: Sequence[PoseEstimate], numbers: dict[int, int]) -> int:
         used = {number for i, number in numbers.items() if estimates[i].label == label}
         used |= {number for seen_label, number in self._seen if seen_label == label}
-        return next(n for n in range(len(used) + 1) if n not in used)
+        return lowest_free(used)
+
+
+def lowest_free(used: Collection[int]) -> int:
+    """The lowest number that is not used."""
+    return next(n for n in range(len(used) + 1) if n not in used)
+
+
+def pair_closest(distances: Iterable[tuple[float, A, B]]) -> dict[A, B]:
+    """Pairs of what is closest, none twice: from (distance, one, other) the other of each one, closest first."""
+    found: dict[A, B] = {}
+    taken: set[B] = set()
+    for _, one, other in sorted(distances):
+        if one not in found and other not in taken:
+            found[one] = other
+            taken.add(other)
+    return found

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flowpose_ros.objects.catalogue import ObjectModel
 from flowpose_ros.records import Detection, PoseEstimate
+from flowpose_ros.tracking.association import pair_closest
 from flowpose_ros.tracking.motion import Motion
 
 HISTORY = 60
@@ -49,14 +49,6 @@ class Track:
         return min(self.history, key=lambda past: abs(past[0] - stamp_ns))[1]
 
 
-def projected_box(T_cam_obj: np.ndarray, model: ObjectModel, K: np.ndarray) -> np.ndarray:
-    """Box [4] (left, top, right, bottom) in pixels of a posed object [4,4] under K [3,3]."""
-    points = model.mesh.surface_points(500) @ T_cam_obj[:3, :3].T + T_cam_obj[:3, 3]
-    pixels = points @ K.T
-    pixels = pixels[:, :2] / np.maximum(pixels[:, 2:], 1e-6)
-    return np.concatenate([pixels.min(0), pixels.max(0)])
-
-
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of boxes [4]."""
     side = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)
@@ -68,10 +60,6 @@ def match_detections(detections: Sequence[Detection], boxes: Sequence[np.ndarray
                      least: float) -> dict[int, int]:
     """Which detection is which of the boxes [4]: index of the detection -> index of the box, greatest overlap
     first, at least `least`, labels equal, each used once."""
-    pairs = sorted(((overlap(d.box, box), i, j) for i, d in enumerate(detections)
-                    for j, box in enumerate(boxes) if d.label == labels[j]), key=lambda pair: -pair[0])
-    found: dict[int, int] = {}
-    for share, i, j in pairs:
-        if share >= least and i not in found and j not in found.values():
-            found[i] = j
-    return found
+    shares = ((overlap(d.box, box), i, j) for i, d in enumerate(detections)
+              for j, box in enumerate(boxes) if d.label == labels[j])
+    return pair_closest((-share, i, j) for share, i, j in shares if share >= least)

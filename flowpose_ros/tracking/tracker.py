@@ -19,9 +19,10 @@ from flowpose_ros.estimation.follow import Followed, FollowOptions, follow
 from flowpose_ros.options import check_options, option
 from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEstimate
 from flowpose_ros.rendering.raycast import RaycastRenderer
+from flowpose_ros.tracking.association import lowest_free
 from flowpose_ros.tracking.frame_trail import FrameTrail
 from flowpose_ros.tracking.motion import Motion
-from flowpose_ros.tracking.track import Track, match_detections, projected_box
+from flowpose_ros.tracking.track import Track, match_detections
 
 TWIN = 0.4
 """Two tracks of an object nearer to each other than this share of its diameter are one."""
@@ -88,7 +89,7 @@ class Tracker:
             if now.confirmed:
                 estimates.append(self._estimate(now, result, frame))
             else:
-                box = projected_box(now.motion.T_cam_obj, self._estimator.catalogue[track.key[0]], frame.K)
+                box = self._estimator.box(track.key[0], now.motion.T_cam_obj, frame.K)
                 dropped.append(Dropped(Detection(track.key[0], box, instance=track.key[1]), "track_not_confirmed",
                                        f"{track.key[0]}: the frame confirms {result.quality:.2f} of instance "
                                        f"{track.key[1]}, needed {self._needed(track):.2f}"))
@@ -130,9 +131,8 @@ class Tracker:
             self._tracks.pop(track.key, None)
 
     def _estimate(self, track: Track, result: Followed, frame: Frame) -> PoseEstimate:
-        model = self._estimator.catalogue[track.key[0]]
         detection = replace(track.estimate.detection, mask=None, instance=track.key[1],
-                            box=projected_box(track.motion.T_cam_obj, model, frame.K))
+                            box=self._estimator.box(track.key[0], track.motion.T_cam_obj, frame.K))
         return replace(track.estimate, T_cam_obj=track.motion.T_cam_obj, covariance=result.covariance,
                        inlier_ratio=min(max(result.quality, 0.0), 1.0), detection=detection)
 
@@ -158,9 +158,8 @@ class Tracker:
 
     def _work(self, frame: Frame, detections: Sequence[Detection]) -> list[tuple[Detection, Track | None]]:
         """Detections to estimate, and the doubtful track each is of, if any."""
-        catalogue = self._estimator.catalogue
         tracks = [track for track in self.tracks if track.confirmed]
-        boxes = [projected_box(track.pose_at(frame.stamp_ns), catalogue[track.key[0]], frame.K) for track in tracks]
+        boxes = [self._estimator.box(track.key[0], track.pose_at(frame.stamp_ns), frame.K) for track in tracks]
         explained = match_detections(detections, boxes, [track.key[0] for track in tracks], self.options.min_overlap)
         work: list[tuple[Detection, Track | None]] = []
         for i, detection in enumerate(detections):
@@ -223,7 +222,7 @@ class Tracker:
         if lost:
             place = estimate.T_cam_obj[:3, 3]
             return min(lost, key=lambda t: np.linalg.norm(t.motion.T_cam_obj[:3, 3] - place)).key[1]
-        return next(n for n in range(len(live) + 1) if n not in live)
+        return lowest_free(live)
 
     def _follow(self, frame: Frame, tracks: Sequence[Track], poses: Sequence[np.ndarray], thread: str
                 ) -> list[Followed]:

@@ -248,7 +248,8 @@ def here(ros_env, monkeypatch):
     rclpy.init()
     node = estimator.EstimatorNode()
     monkeypatch.setattr(estimator, "STOP_S", 0.2)
-    node.load = lambda: setattr(node, "_pipeline", SimpleNamespace(catalogue=Catalogue([]), forget=lambda: None, track_counts=lambda: (0, 0)))
+    node.load = lambda: setattr(node, "_pipeline", SimpleNamespace(
+        catalogue=Catalogue([]), forget=lambda: None, track_counts=lambda: (0, 0)))
     yield node
     node.close()
     node.destroy_node()
