@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,23 @@ def one_cycle(step: int, steps: int, warm_up: float = 0.05, floor: float = 0.01)
         return min(1.0, (step + 1) / rise)
     done = min(1.0, (step - rise) / max(1.0, steps - rise))
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass
+class Pace:
+    """Where a run stands in its schedule: at its step or, when it has `minutes` instead of steps, at the share of
+    them that has gone by since the first step, told in steps."""
+
+    steps: int
+    minutes: float | None = None
+    begin: float | None = None
+
+    def at(self, step: int) -> int:
+        """The step of the schedule, `steps` when it is over."""
+        if self.minutes is None:
+            return step
+        self.begin = time.monotonic() if self.begin is None else self.begin
+        return min(self.steps, int(self.steps * (time.monotonic() - self.begin) / (60 * self.minutes)))
 
 
 def join_processes() -> tuple[int, int]:
@@ -62,9 +81,12 @@ class Average:
         """Take in the module's present state."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
+        present = module.state_dict()
+        real = [k for k, v in present.items() if v.is_floating_point()]
         with torch.no_grad():
-            for k, v in module.state_dict().items():
-                self.state[k].lerp_(v, 1 - decay) if v.is_floating_point() else self.state[k].copy_(v)
+            torch._foreach_lerp_([self.state[k] for k in real], [present[k] for k in real], 1 - decay)
+            for k in present.keys() - set(real):
+                self.state[k].copy_(present[k])
 
 
 def save_checkpoint(path: Path, *, step: int, config: dict, module: nn.Module, average: Average,
@@ -90,7 +112,9 @@ def load_checkpoint(path: Path, *, config: dict, module: nn.Module, average: Ave
         lines = ", ".join(f"{k}: checkpoint {a!r}, asked for {b!r}" for k, (a, b) in differing.items())
         raise ValueError(f"{path}: made with another configuration ({lines})")
     module.load_state_dict(saved["module"])
-    average.state, average.count = saved["average"], saved["average_count"]
+    average.count = saved["average_count"]
+    for name, value in saved["average"].items():  # in place: on the device where the module is
+        average.state[name].copy_(value)
     optimiser.load_state_dict(saved["optimiser"])
     torch.set_rng_state(saved["torch_rng"])
     return int(saved["step"])
@@ -101,10 +125,10 @@ class Running:
 
     def __init__(self, window: int = 100) -> None:
         self.window = window
-        self.values: dict[str, list[float]] = {}
+        self.values: dict[str, list[torch.Tensor | float]] = {}
 
-    def add(self, **figures: float) -> None:
-        """Take in one step's figures."""
+    def add(self, **figures: torch.Tensor | float) -> None:
+        """Take in one step's figures; numbers on a GPU are not read before a mean is asked for."""
         for name, value in figures.items():
             kept = self.values.setdefault(name, [])
             kept.append(value)
@@ -112,4 +136,4 @@ class Running:
 
     def means(self) -> dict[str, float]:
         """Mean of each figure over the window."""
-        return {name: float(np.mean(v)) for name, v in self.values.items()}
+        return {name: float(np.mean([float(x) for x in v])) for name, v in self.values.items()}

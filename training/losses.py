@@ -28,22 +28,23 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Losses:
-    """total: scalar with gradient; the rest are figures of the last update, for the log.
+    """total: scalar with gradient; the rest are figures of the last update, for the log, scalars too: reading
+    a number waits for the GPU.
 
     flow_error: mean end-point error over visible pixels, px; certainty_error: BCE;
     pose_error: mean distance of model points, share of the diameter (before: of the start).
     """
 
     total: torch.Tensor
-    flow_error: float
-    certainty_error: float
-    pose_error: float
-    start_error: float
+    flow_error: torch.Tensor
+    certainty_error: torch.Tensor
+    pose_error: torch.Tensor
+    start_error: torch.Tensor
 
 
 def refiner_loss(updates: list[Update], batch: PairBatch, weights: LossWeights, pose_share: float) -> Losses:
     """Sequence loss over all updates; pose_share in [0,1] fades the pose term in (METHOD E.5)."""
-    total = torch.zeros(())
+    total = batch.gt_flow.new_zeros(())
     for j, update in enumerate(updates):
         flow, l1, certainty, epe = field_losses(update, batch)
         pose = pose_loss(update.T_crop_obj, batch)
@@ -54,7 +55,7 @@ def refiner_loss(updates: list[Update], batch: PairBatch, weights: LossWeights, 
     with torch.no_grad():
         moved = point_distance(updates[-1].T_crop_obj, batch)
         start = point_distance(batch.T_init, batch)
-    return Losses(total / len(updates), epe.item(), certainty.item(), moved.mean().item(), start.mean().item())
+    return Losses(total / len(updates), epe, certainty.detach(), moved.mean(), start.mean())
 
 
 def field_losses(update: Update, batch: PairBatch) -> tuple[torch.Tensor, ...]:
@@ -86,9 +87,10 @@ def matching_loss(source: torch.Tensor, target: torch.Tensor, batch: PairBatch, 
     stride = batch.gt_flow.shape[-1] // w
     sub = (..., slice(stride // 2, None, stride), slice(stride // 2, None, stride))
     visible = batch.visible[sub].flatten(1)
-    grid = pixel_grid(h, w).reshape(1, -1, 2)
+    grid = pixel_grid(h, w, device=source.device).reshape(1, -1, 2)
     wanted = grid + batch.gt_flow[sub].flatten(2).transpose(1, 2) / stride
-    spread = torch.rand(visible.shape, generator=torch.Generator().manual_seed(0)) * visible
+    always = torch.Generator(source.device).manual_seed(0)
+    spread = torch.rand(visible.shape, generator=always, device=source.device) * visible
     index = spread.topk(min(cells, h * w), 1).indices
     asked = visible.gather(1, index).float()
     rows = source.flatten(2).transpose(1, 2).float().gather(1, index[..., None].expand(-1, -1, C))

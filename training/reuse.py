@@ -46,9 +46,9 @@ def quarter_turned(batch: PairBatch, turns: int) -> PairBatch:
     """
     if turns % 4 == 0:
         return batch
-    quarter = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])  # x to the right, y down
+    quarter = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], device=batch.K.device)  # y down
     R = torch.linalg.matrix_power(quarter, turns % 4)
-    T = torch.eye(4)
+    T = torch.eye(4, device=batch.K.device)
     T[:3, :3] = R
 
     def picture(values: torch.Tensor) -> torch.Tensor:

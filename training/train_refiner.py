@@ -17,11 +17,15 @@ from tqdm import tqdm
 from flowpose_ros.networks.flow import SIZES, GenFlow, GenFlowConfig, RenderView
 from flowpose_ros.networks.matching import joint_features
 from flowpose_ros.networks.weights import load_config, load_weights, save_weights
-from training.loop import (Average, Running, agreed, average_gradients, join_processes, load_checkpoint,
+from training.loop import (Average, Pace, Running, agreed, average_gradients, join_processes, load_checkpoint,
                            one_cycle, save_checkpoint)
 from training.losses import LossWeights, matching_loss, refiner_loss
 from training.pairs import PairBatch, PairStream, batches_of
+from training.replay import Replay, replayed
 from training.reuse import reused
+
+STORED = 32
+"""Samples that a worker hands over at once to the store of a GPU."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +33,13 @@ class RefinerTraining:
     """One training run; two runs with equal fields, from the same start, give equal weights.
 
     reuse: how often each sample is used (see `reused`).
+    kept: samples in the store of a GPU (see `Replay`), which takes the place of `reuse` there.
     """
 
     size: str = "T"
     crop: int = 128
     reuse: int = 1
+    kept: int = 32_768
     steps: int = 9200
     batch: int = 6
     learning_rate: float = 5e-4
@@ -68,11 +74,13 @@ def view_of(batch: PairBatch) -> RenderView:
 
 
 def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, save_every: int,
-          max_minutes: float | None, start: Path | None = None, log_every: int = 100) -> Path:
+          max_minutes: float | None, start: Path | None = None, log_every: int = 100, device: str = "cpu",
+          minutes: float | None = None) -> Path:
     """Train, or continue what `folder` holds, and return the path of the exported weights.
 
     start: weights of the same size that a new run begins with, instead of random numbers. Every `log_every` steps a line
-    with the means of these steps goes to `folder`/log.jsonl.
+    with the means of these steps goes to `folder`/log.jsonl. minutes: the schedule follows the clock, so that a run of
+    unknown speed ends in time; it is a run's own and does not go on in the next.
 
     Raises ValueError when the batch cannot be shared equally by the processes, when samples are to be used less than
     once, or when `start` is of another size, WeightsError when it is not a refiner.
@@ -84,27 +92,33 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
         raise ValueError(f"reuse: expected at least 1, got {config.reuse}")
     torch.manual_seed(config.seed)
     torch.set_num_threads(threads)
-    network = GenFlow(SIZES[config.size])
+    network = GenFlow(SIZES[config.size]).to(device)
     checkpoint, log = folder / "checkpoint.pt", folder / "log.jsonl"
     if start is not None and not checkpoint.exists():
         found = load_config(start, "genflow", GenFlowConfig)
         if found != network.config:
             raise ValueError(f"start {start}: expected a refiner of size {config.size}, got {found}")
         load_weights(start, network)
+        network.train()
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": config.weight_decay},
-                                   {"params": plain, "weight_decay": 0.0}], lr=config.learning_rate)
+                                   {"params": plain, "weight_decay": 0.0}], lr=config.learning_rate,
+                                  fused=device != "cpu")
     average = Average(network)
     step = 0
     if checkpoint.exists():
         # The length of the run may change when it is continued; everything else may not.
         same = {k: v for k, v in dataclasses.asdict(config).items() if k != "steps"}
         step = load_checkpoint(checkpoint, config=same, module=network, average=average, optimiser=optimiser)
+    pace = Pace(config.steps, minutes)
     share = config.batch // processes
     made, late_from = (-(-s // config.reuse) for s in (step, round(config.late_from * config.steps)))
-    stream = PairStream(config.seed, config.crop, made * config.batch, batch=share, rank=rank,
-                        processes=processes, late_from=late_from * config.batch)
+    stream = PairStream(config.seed, config.crop, made * config.batch, batch=share if device == "cpu" else STORED,
+                        rank=rank, processes=processes, late_from=late_from * config.batch)
+    fresh = batches_of(stream, workers)
+    samples = (reused(fresh, config.reuse, [config.seed, rank, step]) if device == "cpu" else
+               replayed(fresh, replay := Replay(config.kept, device, config.seed), share))
 
     def keep(step: int) -> Path:
         save_checkpoint(checkpoint, step=step, config=dataclasses.asdict(config), module=network,
@@ -117,20 +131,21 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
     folder.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=config.steps, initial=step, unit="step", desc=f"refiner {config.size}", mininterval=10,
                disable=rank > 0)
-    for batch in reused(batches_of(stream, workers), config.reuse, [config.seed, rank, step]):
+    for batch in samples:
         late = max_minutes is not None and time.monotonic() - begin > 60 * max_minutes
-        if step >= config.steps or agreed(late, processes):
+        at = pace.at(step)
+        if at >= config.steps or agreed(late, processes):
             break
         for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * one_cycle(step, config.steps)
+            group["lr"] = config.learning_rate * one_cycle(at, config.steps)
         query, source = network.encode(batch.query_rgb), network.encode(batch.render_rgb)
         match = sum(matching_loss(s, q, batch) for s, q in zip((*source, joint_features(source)),
                                                                (*query, joint_features(query))))
-        total, figures = weights.matching * match, {"match": match.item()}
-        if not config.features_alone(step):
-            losses = refiner_loss(network(query, view_of(batch), source), batch, weights, config.pose_share(step))
+        total, figures = weights.matching * match, {"match": match.detach()}
+        if not config.features_alone(at):
+            losses = refiner_loss(network(query, view_of(batch), source), batch, weights, config.pose_share(at))
             total = total + losses.total
-            figures.update(loss=losses.total.item(), epe=losses.flow_error, cert=losses.certainty_error,
+            figures.update(loss=losses.total.detach(), epe=losses.flow_error, cert=losses.certainty_error,
                            pose=losses.pose_error, start=losses.start_error)
         optimiser.zero_grad(set_to_none=True)
         total.backward()
@@ -146,12 +161,15 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
         bar.update()
         if rank == 0 and step % log_every == 0:
             means = running.means()
+            if device != "cpu":
+                means["made"] = replay.seen
             bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()})
             with log.open("a") as out:
                 out.write(json.dumps({"step": step, "seconds": time.monotonic() - begin, **means}) + "\n")
         if rank == 0 and step % save_every == 0:
             keep(step)
     bar.close()
+    samples.close()
     return keep(step) if rank == 0 else weights_path(folder, config)
 
 
@@ -170,11 +188,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network")
     parser.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--minutes", type=float, help="the schedule's length on the clock, in place of --steps")
     parser.add_argument("--max-minutes", type=float, help="stop (resumably) after this long")
     args = parser.parse_args()
     config = RefinerTraining(**{f.name: getattr(args, f.name) for f in dataclasses.fields(RefinerTraining)})
     path = train(config, args.folder, workers=args.workers, threads=args.threads, save_every=args.save_every,
-                 max_minutes=args.max_minutes, start=args.init_from)
+                 max_minutes=args.max_minutes, start=args.init_from, device=args.device, minutes=args.minutes)
     print(f"weights: {path}")
 
 

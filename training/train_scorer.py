@@ -20,7 +20,7 @@ from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig, cell_cover
 from flowpose_ros.networks.weights import file_hash, load_network, save_weights
 from flowpose_ros.rendering.templates import render_views
-from training.loop import Average, Running, load_checkpoint, one_cycle, save_checkpoint
+from training.loop import Average, Pace, Running, load_checkpoint, one_cycle, save_checkpoint
 from training.pairs import PairMaker, PairStream, batches_of
 from training.perturb import turn_by
 
@@ -101,17 +101,20 @@ def scorer_loss(logits: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
 
 
 def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, threads: int,
-          max_minutes: float | None = None, start: Path | None = None) -> Path:
+          max_minutes: float | None = None, start: Path | None = None, device: str = "cpu",
+          minutes: float | None = None) -> Path:
     """Train on the features of the weights file `refiner`; returns the path of the exported head.
 
-    start: a head that a new run begins with, of older features perhaps, instead of random numbers.
+    start: a head that a new run begins with, of older features perhaps, instead of random numbers. minutes: the
+    schedule follows the clock (see `Pace`).
     """
     torch.manual_seed(config.seed)
     torch.set_num_threads(threads)
-    network = load_network(refiner, "genflow", GenFlowConfig, GenFlow)
+    network = load_network(refiner, "genflow", GenFlowConfig, GenFlow).to(device)
     checkpoint = folder / "checkpoint.pt"
     fresh = start is None or checkpoint.exists()
     scorer = Scorer() if fresh else load_network(start, "scorer", ScorerConfig, Scorer)
+    scorer.to(device)
     optimiser = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate)
     average = Average(scorer)
     # A head belongs to the features that it learnt from.
@@ -122,14 +125,16 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
         step = load_checkpoint(checkpoint, config=same, module=scorer, average=average, optimiser=optimiser)
     stream = ScorerStream(config.seed, config.crop, step * config.queries, batch=config.queries)
     stream.config = config
-    running, begin = Running(), time.monotonic()
+    running, pace, begin = Running(), Pace(config.steps, minutes), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=config.steps, initial=step, unit="step", desc="scorer", mininterval=10)
     for batch in batches_of(stream, workers, stack):
-        if step >= config.steps or (max_minutes and time.monotonic() - begin > 60 * max_minutes):
+        at = pace.at(step)
+        if at >= config.steps or (max_minutes and time.monotonic() - begin > 60 * max_minutes):
             break
         for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * one_cycle(step, config.steps)
+            group["lr"] = config.learning_rate * one_cycle(at, config.steps)
+        batch = ScorerSample(*(getattr(batch, f.name).to(device) for f in fields(ScorerSample)))
         with torch.no_grad():
             _, queries = network.encode(batch.query)
             _, views = network.encode(batch.rgb.float() / 255)
@@ -144,7 +149,7 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
         average.update(scorer)
         step += 1
         best = angle.gather(1, logits.argmax(1, keepdim=True))
-        running.add(loss=loss.item(), best_within_25=(best < NEAR).float().mean().item())
+        running.add(loss=loss.detach(), best_within_25=(best < NEAR).float().mean())
         bar.update()
         if step % 50 == 0:
             bar.set_postfix({k: f"{v:.3f}" for k, v in running.means().items()})
@@ -171,11 +176,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/scorer"), help="checkpoints and log")
     parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--minutes", type=float, help="the schedule's length on the clock, in place of --steps")
     parser.add_argument("--max-minutes", type=float, help="stop (resumably) after this long")
     args = parser.parse_args()
     config = ScorerTraining(**{f.name: getattr(args, f.name) for f in fields(ScorerTraining)})
     path = train(config, args.refiner, args.folder, workers=args.workers, threads=args.threads,
-                 max_minutes=args.max_minutes, start=args.init_from)
+                 max_minutes=args.max_minutes, start=args.init_from, device=args.device, minutes=args.minutes)
     print(f"weights: {path}")
 
 

@@ -96,5 +96,7 @@ def convex_upsample(flow: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     B, _, h, w = flow.shape
     s = UPSAMPLING
     weight = mask.reshape(B, 1, 9, s, s, h, w).softmax(2)
-    near = F.unfold(F.pad(flow, (1, 1, 1, 1), mode="replicate"), 3).reshape(B, 2, 9, 1, 1, h, w)
+    padded = F.pad(flow, (1, 1, 1, 1), mode="replicate")
+    # Not unfold, which takes a kernel for each sample on a GPU.
+    near = torch.stack([padded[..., i:i + h, j:j + w] for i in range(3) for j in range(3)], 2)[:, :, :, None, None]
     return (weight * near).sum(2).permute(0, 1, 4, 2, 5, 3).reshape(B, 2, s * h, s * w)
