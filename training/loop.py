@@ -136,4 +136,4 @@ class Running:
 
     def means(self) -> dict[str, float]:
         """Mean of each figure over the window."""
-        return {name: float(np.mean([float(x) for x in v])) for name, v in self.values.items()}
+        return {name: float(np.nanmean([float(x) for x in v])) for name, v in self.values.items()}

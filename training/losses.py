@@ -12,6 +12,9 @@ from flowpose_ros.geometry.transforms import transform_points
 from flowpose_ros.networks.flow import Update
 from training.pairs import PairBatch
 
+GOLDEN = 0.6180339887498949
+"""Multiples of it, modulo one, are spread evenly whatever their number (Weyl)."""
+
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -42,7 +45,8 @@ class Losses:
     start_error: torch.Tensor
 
 
-def refiner_loss(updates: list[Update], batch: PairBatch, weights: LossWeights, pose_share: float) -> Losses:
+def refiner_loss(updates: list[Update], batch: PairBatch, weights: LossWeights,
+                 pose_share: float | torch.Tensor) -> Losses:
     """Sequence loss over all updates; pose_share in [0,1] fades the pose term in (METHOD E.5)."""
     total = batch.gt_flow.new_zeros(())
     for j, update in enumerate(updates):
@@ -89,8 +93,8 @@ def matching_loss(source: torch.Tensor, target: torch.Tensor, batch: PairBatch, 
     visible = batch.visible[sub].flatten(1)
     grid = pixel_grid(h, w, device=source.device).reshape(1, -1, 2)
     wanted = grid + batch.gt_flow[sub].flatten(2).transpose(1, 2) / stride
-    always = torch.Generator(source.device).manual_seed(0)
-    spread = torch.rand(visible.shape, generator=always, device=source.device) * visible
+    order = torch.arange(1, visible.numel() + 1, dtype=torch.float64, device=source.device)
+    spread = (order * GOLDEN % 1).float().reshape(visible.shape) * visible
     index = spread.topk(min(cells, h * w), 1).indices
     asked = visible.gather(1, index).float()
     rows = source.flatten(2).transpose(1, 2).float().gather(1, index[..., None].expand(-1, -1, C))

@@ -27,13 +27,21 @@ class Replay:
         self._store: PairBatch | None = None
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._whole = threading.Lock()
+        self.still = threading.Lock()
         self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+
+    def __bool__(self) -> bool:
+        return True
 
     def __len__(self) -> int:
         return min(self.seen, self.capacity)
 
     def add(self, batch: PairBatch) -> None:
-        """Store a batch over the oldest samples."""
+        """Store a batch over the oldest samples; waits while someone holds `still`."""
+        with self.still:
+            self._add(batch)
+
+    def _add(self, batch: PairBatch) -> None:
         if self._store is None:
             self._store = PairBatch(**{name: torch.empty(self.capacity, *value.shape[1:], dtype=value.dtype,
                                                          device=self.device) for name, value in vars(batch).items()})

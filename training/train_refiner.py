@@ -14,13 +14,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from flowpose_ros.networks.flow import SIZES, GenFlow, GenFlowConfig, RenderView
-from flowpose_ros.networks.matching import joint_features
+from flowpose_ros.networks.flow import SIZES, GenFlow, GenFlowConfig
 from flowpose_ros.networks.weights import load_config, load_weights, save_weights
+from training.learner import Learner, RecordedLearner
 from training.loop import (Average, Pace, Running, agreed, average_gradients, join_processes, load_checkpoint,
                            one_cycle, save_checkpoint)
-from training.losses import LossWeights, matching_loss, refiner_loss
-from training.pairs import PairBatch, PairStream, batches_of
+from training.pairs import PairStream, batches_of
 from training.replay import Replay, replayed
 from training.reuse import reused
 
@@ -67,20 +66,14 @@ class RefinerTraining:
         return min(1.0, max(0.0, (step / self.steps - self.pose_from) / self.pose_ramp))
 
 
-def view_of(batch: PairBatch) -> RenderView:
-    """The network's view of a batch's renders."""
-    return RenderView(batch.render_rgb, batch.render_normal, batch.render_xyz, batch.render_mask, batch.K,
-                      batch.T_init, batch.center, batch.radius)
-
-
 def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, save_every: int,
           max_minutes: float | None, start: Path | None = None, log_every: int = 100, device: str = "cpu",
-          minutes: float | None = None) -> Path:
+          minutes: float | None = None, eager: bool = False) -> Path:
     """Train, or continue what `folder` holds, and return the path of the exported weights.
 
     start: weights of the same size that a new run begins with, instead of random numbers. Every `log_every` steps a line
     with the means of these steps goes to `folder`/log.jsonl. minutes: the schedule follows the clock, so that a run of
-    unknown speed ends in time; it is a run's own and does not go on in the next.
+    unknown speed ends in time; it is a run's own and does not go on in the next. eager: start each kernel of a GPU from Python.
 
     Raises ValueError when the batch cannot be shared equally by the processes, when samples are to be used less than
     once, or when `start` is of another size, WeightsError when it is not a refiner.
@@ -92,6 +85,7 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
         raise ValueError(f"reuse: expected at least 1, got {config.reuse}")
     torch.manual_seed(config.seed)
     torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = True
     network = GenFlow(SIZES[config.size]).to(device)
     checkpoint, log = folder / "checkpoint.pt", folder / "log.jsonl"
     if start is not None and not checkpoint.exists():
@@ -100,11 +94,11 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
             raise ValueError(f"start {start}: expected a refiner of size {config.size}, got {found}")
         load_weights(start, network)
         network.train()
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": config.weight_decay},
-                                   {"params": plain, "weight_decay": 0.0}], lr=config.learning_rate,
-                                  fused=device != "cpu")
+    replay = None if device == "cpu" else Replay(config.kept, device, config.seed)
+    rates = config.learning_rate, config.weight_decay, config.clip
+    recorded = device.startswith("cuda") and processes == 1 and not eager
+    learner = RecordedLearner(network, *rates, alone=replay.still) if recorded else Learner(network, *rates)
+    optimiser = learner.optimiser
     average = Average(network)
     step = 0
     if checkpoint.exists():
@@ -114,11 +108,11 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
     pace = Pace(config.steps, minutes)
     share = config.batch // processes
     made, late_from = (-(-s // config.reuse) for s in (step, round(config.late_from * config.steps)))
-    stream = PairStream(config.seed, config.crop, made * config.batch, batch=share if device == "cpu" else STORED,
+    stream = PairStream(config.seed, config.crop, made * config.batch, batch=STORED if replay else share,
                         rank=rank, processes=processes, late_from=late_from * config.batch)
     fresh = batches_of(stream, workers)
-    samples = (reused(fresh, config.reuse, [config.seed, rank, step]) if device == "cpu" else
-               replayed(fresh, replay := Replay(config.kept, device, config.seed), share))
+    samples = (replayed(fresh, replay, share) if replay else
+               reused(fresh, config.reuse, [config.seed, rank, step]))
 
     def keep(step: int) -> Path:
         save_checkpoint(checkpoint, step=step, config=dataclasses.asdict(config), module=network,
@@ -127,7 +121,7 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
         save_weights(path, average.state, kind="genflow", config=network.config)
         return path
 
-    running, weights, begin = Running(log_every), LossWeights(), time.monotonic()
+    running, begin = Running(log_every), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=config.steps, initial=step, unit="step", desc=f"refiner {config.size}", mininterval=10,
                disable=rank > 0)
@@ -136,32 +130,15 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
         at = pace.at(step)
         if at >= config.steps or agreed(late, processes):
             break
-        for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * one_cycle(at, config.steps)
-        query, source = network.encode(batch.query_rgb), network.encode(batch.render_rgb)
-        match = sum(matching_loss(s, q, batch) for s, q in zip((*source, joint_features(source)),
-                                                               (*query, joint_features(query))))
-        total, figures = weights.matching * match, {"match": match.detach()}
-        if not config.features_alone(at):
-            losses = refiner_loss(network(query, view_of(batch), source), batch, weights, config.pose_share(at))
-            total = total + losses.total
-            figures.update(loss=losses.total.detach(), epe=losses.flow_error, cert=losses.certainty_error,
-                           pose=losses.pose_error, start=losses.start_error)
-        optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        average_gradients(network, processes)
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-        if torch.isfinite(norm):
-            optimiser.step()
-            average.update(network)
+        figures = learner.learn(batch, config.learning_rate * one_cycle(at, config.steps), config.pose_share(at),
+                                config.features_alone(at), lambda network: average_gradients(network, processes))
+        average.update(network)
         step += 1
-        if torch.isfinite(norm):
-            running.add(**figures)
-        running.add(skipped=float(not torch.isfinite(norm)))
+        running.add(**figures)
         bar.update()
         if rank == 0 and step % log_every == 0:
             means = running.means()
-            if device != "cpu":
+            if replay:
                 means["made"] = replay.seen
             bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()})
             with log.open("a") as out:
@@ -189,12 +166,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of the network")
     parser.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--eager", action="store_true", help="no CUDA graph of the step")
     parser.add_argument("--minutes", type=float, help="the schedule's length on the clock, in place of --steps")
     parser.add_argument("--max-minutes", type=float, help="stop (resumably) after this long")
     args = parser.parse_args()
     config = RefinerTraining(**{f.name: getattr(args, f.name) for f in dataclasses.fields(RefinerTraining)})
     path = train(config, args.folder, workers=args.workers, threads=args.threads, save_every=args.save_every,
-                 max_minutes=args.max_minutes, start=args.init_from, device=args.device, minutes=args.minutes)
+                 max_minutes=args.max_minutes, start=args.init_from, device=args.device, minutes=args.minutes, eager=args.eager)
     print(f"weights: {path}")
 
 

@@ -6,10 +6,12 @@ so that one damping fits every object. The rotation is about the object's centre
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
+from flowpose_ros.geometry.spd import inverse_spd6
 from flowpose_ros.geometry.transforms import exp_so3, make_transform, skew
 
 Z_MIN = 0.1
@@ -19,7 +21,7 @@ MIN_POINTS = 24
 MAX_ROTATION = 0.5236
 MAX_TRANSLATION = 0.5
 """Caps of one step: 30 degrees, half a radius (along z relative to the depth's own scale)."""
-MAX_CONDITION = 1e7
+MAX_CONDITION = 1e8
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,9 @@ def damped_step(H: torch.Tensor, g: torch.Tensor, damping: float) -> torch.Tenso
     diagonal = H.diagonal(dim1=1, dim2=2)
     floor = 1e-6 * diagonal.amax(1, keepdim=True) + 1e-12
     A = H + torch.diag_embed(damping * diagonal + floor)
-    L, info = torch.linalg.cholesky_ex(A.detach() if not A.requires_grad else A)
-    bad = (info > 0)[:, None, None]
-    L = torch.where(bad, torch.eye(6, dtype=H.dtype, device=H.device), L)
-    step = -torch.cholesky_solve(g[..., None], L)[..., 0]
-    step = torch.where(bad[..., 0] | ~torch.isfinite(step), torch.zeros_like(step), step)
+    inverse, solvable = inverse_spd6(A)
+    step = -(inverse @ g[..., None])[..., 0]
+    step = torch.where(solvable[:, None] & torch.isfinite(step), step, torch.zeros_like(step))
     translation, rotation = step[:, :3], step[:, 3:]
     shrink = torch.minimum(MAX_TRANSLATION / translation.norm(dim=1).clamp_min(1e-12),
                            MAX_ROTATION / rotation.norm(dim=1).clamp_min(1e-12)).clamp_max(1.0)
@@ -107,8 +107,10 @@ def solve_pnp(problem: PnpProblem, R: torch.Tensor, t: torch.Tensor, *, lm_steps
             H, g, _ = normal_equations(problem, R_k, t_k)
             R_k, t_k = apply_step(R_k, t_k, damped_step(H, g, damping) * usable)
         H, _, _ = normal_equations(problem, R_k, t_k)
-        values = torch.linalg.eigvalsh(H)
-        usable = usable & (values[:, -1:] < MAX_CONDITION * values[:, :1].clamp_min(1e-20))
+        inverse, solvable = inverse_spd6(H)
+        # The product of the traces lies between the condition number and 36 times it.
+        condition = (x.diagonal(dim1=1, dim2=2).sum(1) for x in (H, inverse))
+        usable = usable & (solvable & (math.prod(condition) < MAX_CONDITION))[:, None]
     H, g, _ = normal_equations(problem, R_k, t_k)
     return apply_step(R_k, t_k, damped_step(H, g, 1e-4) * usable)
 

@@ -15,7 +15,7 @@ from flowpose_ros.networks.update import FlowField
 from training.losses import (LossWeights, field_losses, laplace_mixture_nll, masked_mean, matching_loss,
                              point_distance, pose_loss, refiner_loss, sensitivity_spread)
 from training.pairs import PairBatch, collate
-from training.train_refiner import view_of
+from training.learner import view_of
 
 S = 64
 CELLS = 16
