@@ -1,4 +1,5 @@
-"""Milliseconds per view of the renderers, and how many times slower OpenGL is, measured in one run.
+"""Milliseconds per view of the renderers, and how many times slower than ray casting OpenGL and rasterising in torch
+are, measured in one run.
 
     python benchmark/rendering.py
     python benchmark/rendering.py path/to/mesh.ply --unit mm --pixels 160
@@ -22,6 +23,7 @@ from flowpose_ros.geometry.rotations import super_fibonacci  # noqa: E402
 from flowpose_ros.objects.load import load_mesh  # noqa: E402
 from flowpose_ros.objects.mesh import Mesh  # noqa: E402
 from flowpose_ros.rendering.opengl import OpenglRenderer  # noqa: E402
+from flowpose_ros.rendering.raster import RasterRenderer  # noqa: E402
 from flowpose_ros.rendering.raycast import RaycastRenderer  # noqa: E402
 from flowpose_ros.rendering.templates import view_cameras  # noqa: E402
 
@@ -68,19 +70,20 @@ def main() -> int:
     args = parser.parse_args()
     try:
         meshes = [load_mesh(args.mesh, args.unit)] if args.mesh else [textured_sphere(n) for n in FACES]
-        renderers = [RaycastRenderer(), OpenglRenderer()]
+        renderers = [RaycastRenderer(), OpenglRenderer(), RasterRenderer()]
     except FlowposeError as error:
         print(f"rendering: {error}", file=sys.stderr)
         return 2
     print(f"ms per view of {args.pixels} x {args.pixels} pixels, best of {args.rounds}, "
           f"{len(os.sched_getaffinity(0))} CPU cores")
-    print(f"{'faces':>8} {'batch':>6} {'raycast':>9} {'pyrender':>9} {'ratio':>7}")
+    print(f"{'faces':>8} {'batch':>6} {'raycast':>9} {'pyrender':>9} {'ratio':>7} {'torch':>9} {'ratio':>7}")
     for mesh in meshes:
         for batch in BATCHES:
             T_crop_obj, K = view_cameras(mesh, super_fibonacci(batch), args.pixels)
             tasks = [lambda r=r: r.render(mesh, T_crop_obj, K, (args.pixels, args.pixels)) for r in renderers]
-            cast, drawn = (1000 * s / batch for s in side_by_side(tasks, args.rounds))
-            print(f"{len(mesh.faces):8d} {batch:6d} {cast:9.2f} {drawn:9.2f} {drawn / cast:6.2f}x", flush=True)
+            cast, drawn, torched = (1000 * s / batch for s in side_by_side(tasks, args.rounds))
+            print(f"{len(mesh.faces):8d} {batch:6d} {cast:9.2f} {drawn:9.2f} {drawn / cast:6.2f}x "
+                  f"{torched:9.2f} {torched / cast:6.2f}x", flush=True)
     return 0
 
 

@@ -7,6 +7,7 @@ import torch
 from flowpose_ros.errors import FlowposeError
 from flowpose_ros.geometry.rotations import super_fibonacci
 from flowpose_ros.rendering.opengl import OpenglRenderer
+from flowpose_ros.rendering.raster import RasterRenderer
 from flowpose_ros.rendering.raycast import RaycastRenderer
 
 
@@ -25,7 +26,12 @@ def opengl():
     renderer.close()
 
 
-@pytest.fixture(params=["raycast", "opengl"])
+@pytest.fixture(scope="session")
+def raster():
+    return RasterRenderer()
+
+
+@pytest.fixture(params=["raycast", "opengl", "raster"])
 def renderer(request):
     return request.getfixturevalue(request.param)
 

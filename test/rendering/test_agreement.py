@@ -1,4 +1,4 @@
-"""Ray casting and OpenGL see the same: two independent ways to find what a pixel shows."""
+"""Ray casting, OpenGL and rasterising see the same: three independent ways to find what a pixel shows."""
 
 import pytest
 import torch
@@ -15,10 +15,15 @@ MESHES = {
 }
 
 
+@pytest.fixture(params=["opengl", "raster"])
+def other(request):
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture(params=MESHES)
-def views(request, raycast, opengl, cameras):
+def views(request, raycast, other, cameras):
     mesh, (T, K) = MESHES[request.param], cameras(12)
-    return raycast.render(mesh, T, K, SIZE), opengl.render(mesh, T, K, SIZE)
+    return raycast.render(mesh, T, K, SIZE), other.render(mesh, T, K, SIZE)
 
 
 def grown(mask):
@@ -57,11 +62,11 @@ def test_colours_and_normals_agree_inside(views):
     assert (a.normal - b.normal).norm(dim=1)[where].quantile(0.995) < 0.01
 
 
-def test_both_hold_their_place_when_objects_alternate(raycast, opengl, cameras):
+def test_both_hold_their_place_when_objects_alternate(raycast, other, cameras):
     T, K = cameras(1)
-    first = [r.render(MESHES["parts"], T, K, SIZE) for r in (raycast, opengl)]
-    for r in (raycast, opengl):
+    first = [r.render(MESHES["parts"], T, K, SIZE) for r in (raycast, other)]
+    for r in (raycast, other):
         r.render(MESHES["textured box"], T, K, (50, 40))
-    again = [r.render(MESHES["parts"], T, K, SIZE) for r in (raycast, opengl)]
+    again = [r.render(MESHES["parts"], T, K, SIZE) for r in (raycast, other)]
     for one, two in zip(first, again):
         assert torch.equal(one.rgb, two.rgb) and torch.equal(one.depth, two.depth)

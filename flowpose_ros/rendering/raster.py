@@ -1,0 +1,118 @@
+"""The renderer in torch, on the device where the poses are: no OpenGL, and no way back to the CPU."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from flowpose_ros.objects.mesh import Mesh
+from flowpose_ros.rendering.rasterise import Visible, visible_triangles
+from flowpose_ros.rendering.renderer import Rendering, check_views
+from flowpose_ros.rendering.shading import TEMPLATE_AMBIENT, corner_table
+
+TRIANGLES = 1 << 20
+"""Triangles set up together, over all views; each takes about 400 bytes."""
+
+
+@dataclass(frozen=True)
+class MeshTable:
+    """A mesh on a device: table [F,3,11] of its corners (colour, normal, xyz, uv), texture [F] of each triangle or -1;
+    texels [T,3] uint8 of all textures, one after the other, and of each its first texel, height and width [n,3]."""
+
+    table: torch.Tensor
+    texture: torch.Tensor
+    texels: torch.Tensor
+    pages: torch.Tensor
+
+    @classmethod
+    def of(cls, mesh: Mesh, device: torch.device) -> MeshTable:
+        """The table of a mesh."""
+        sizes = np.array([t.shape[:2] for t in mesh.textures], np.int64).reshape(-1, 2)
+        first = np.concatenate([[0], sizes.prod(1).cumsum()])[:-1]
+        texels = np.concatenate([np.zeros((0, 3), np.uint8), *(t.reshape(-1, 3) for t in mesh.textures)])
+        arrays = corner_table(mesh), mesh.face_texture.astype(np.int64), texels, np.column_stack([first, sizes])
+        return cls(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
+
+
+class RasterRenderer:
+    """Renderer protocol by rasterising in torch, on the device of the poses; keeps the tables of meshes while they
+    live."""
+
+    def __init__(self) -> None:
+        self._tables: weakref.WeakKeyDictionary[Mesh, dict[torch.device, MeshTable]] = weakref.WeakKeyDictionary()
+
+    def table(self, mesh: Mesh, device: torch.device) -> MeshTable:
+        """The mesh on a device; made at the first call."""
+        on = self._tables.setdefault(mesh, {})
+        if device not in on:
+            on[device] = MeshTable.of(mesh, device)
+        return on[device]
+
+    def render(self, mesh: Mesh, T_cam_obj: torch.Tensor, K: torch.Tensor,
+               size: tuple[int, int]) -> Rendering:
+        """Render B template views (see rendering.renderer.Renderer)."""
+        check_views(T_cam_obj, K, size)
+        T, K = T_cam_obj.detach().float(), K.detach().float()
+        table = self.table(mesh, T.device)
+        views = max(1, TRIANGLES // max(1, len(table.table)))
+        parts = [_render(table, T[i:i + views], K[i:i + views], size) for i in range(0, max(1, len(T)), views)]
+        return Rendering(*(torch.cat([getattr(part, name) for part in parts])
+                           for name in ("rgb", "depth", "normal", "xyz", "mask")))
+
+
+def _render(mesh: MeshTable, T_cam_obj: torch.Tensor, K: torch.Tensor, size: tuple[int, int]) -> Rendering:
+    B, (height, width), faces = len(T_cam_obj), size, len(mesh.table)
+    R, t = T_cam_obj[:, :3, :3].double(), T_cam_obj[:, :3, 3].double()
+    corners = torch.einsum("bij,fkj->bfki", R, mesh.table[:, :, 6:9].double()) + t[:, None, None]
+    view = torch.arange(B, device=t.device).repeat_interleave(faces)
+    seen = visible_triangles(corners.reshape(-1, 3, 3), view, K, size)
+    image = torch.zeros(B * height * width, 10, device=t.device)
+    image[seen.pixel] = _shaded(mesh, seen, seen.triangle % faces, T_cam_obj[:, :3, :3], K, size)
+    image = image.reshape(B, height, width, 10).permute(0, 3, 1, 2).contiguous()
+    depth = image[:, 9]
+    return Rendering(image[:, 0:3], depth, image[:, 3:6], image[:, 6:9], depth > 0)
+
+
+def _shaded(mesh: MeshTable, seen: Visible, face: torch.Tensor, R: torch.Tensor, K: torch.Tensor,
+            size: tuple[int, int]) -> torch.Tensor:
+    """Colour, normal, xyz and depth [M,10] as `shading.shade` gives them."""
+    height, width = size
+    values = torch.einsum("mk,mkc->mc", seen.bary, mesh.table[face])
+    view = seen.pixel // (height * width)
+    pixel = torch.stack([seen.pixel % width, seen.pixel // width % height], 1)
+    ray = (pixel - K[:, :2, 2][view]) / K[:, [0, 1], [0, 1]][view]
+    ray = F.normalize(F.pad(ray, (0, 1), value=1.0), dim=1)
+    normal = torch.einsum("mij,mj->mi", R[view], F.normalize(values[:, 3:6], dim=1))
+    along = (normal * ray).sum(1, keepdim=True)
+    normal = torch.where(along > 0, -normal, normal)
+    light = TEMPLATE_AMBIENT + (1 - TEMPLATE_AMBIENT) * along.abs()
+    albedo = values[:, 0:3] * _texture_colour(mesh, face, values[:, 9:11])
+    return torch.cat([albedo * light, normal, values[:, 6:9], seen.z[:, None]], 1)
+
+
+def _texture_colour(mesh: MeshTable, face: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
+    """Bilinear, repeating look-up [M,3] in [0,1] of the texture of each face [M] at uv [M,2]; 1 without a texture."""
+    texture = mesh.texture[face]
+    if not len(mesh.pages):
+        return torch.ones_like(uv[:, :1])
+    first, height, width = mesh.pages[texture.clamp_min(0)].unbind(1)
+    x0, x1, fx = _neighbours(uv[:, 0], width)
+    y0, y1, fy = _neighbours(1 - uv[:, 1], height)
+
+    def texel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return mesh.texels[first + y * width + x].float()
+
+    top = texel(x0, y0) * (1 - fx) + texel(x1, y0) * fx
+    bottom = texel(x0, y1) * (1 - fx) + texel(x1, y1) * fx
+    return torch.where(texture[:, None] >= 0, (top * (1 - fy) + bottom * fy) / 255, 1.0)
+
+
+def _neighbours(u: torch.Tensor, count: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The two texels [M] beside u [M] on rings of `count` [M], and the second one's weight [M,1]."""
+    x = (u - u.floor()) * count - 0.5
+    first = x.floor()
+    return first.long() % count, (first.long() + 1) % count, (x - first)[:, None]
