@@ -21,10 +21,11 @@ from tqdm import tqdm
 from flowpose_ros.estimation.coarse_gmm import GmmOptions, TemplateFeatures, coarse_gmm, template_features
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.judge import witnesses
-from flowpose_ros.estimation.look import Target
+from flowpose_ros.estimation.look import Target, join
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import CROP_SIZE, Networks, load_networks
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
+from flowpose_ros.estimation.turns import shape_turns
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.evaluation.metrics import mssd
 from flowpose_ros.evaluation.table import format_table
@@ -39,11 +40,13 @@ from training.validate import IMAGE_SIZE, Case, ImageMaker, synthetic_case
 
 RIGHT = 0.1
 """A pose is right when no surface point is farther than this share of the diameter from its place (MSSD)."""
-RANKING = {False: (0.5, 0.9, 1.3), True: (0.3, 1.0, 3.0, -0.7, -1.0)}
+RANKING = {False: (0.5, 1.0, 0.9, 1.3), True: (0.3, 1.0, 1.0, 3.0, -0.7, -1.0)}
 """How witnesses weigh against each other, without and with depth (see `witnesses`)."""
 BOX_JITTER = 0.05
 """Deviation of a box's sides from the object's, shares of its size."""
 BINS = 10
+TURNED = 2
+"""Turns of the pose nearest to the truth that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,10 @@ def box_of(case: Case, rng: np.random.Generator) -> np.ndarray:
 
 def judgement_of(case: Case, depth: bool, first: TemplateFeatures, shape: Shape, networks: Networks,
                  renderer: RaycastRenderer, hypotheses: int, rng: np.random.Generator) -> Judgement:
-    """Estimate a case's object, with one start near the truth among the others, and keep all poses looked at."""
+    """Estimate a case's object, with one start near the truth among the others, and keep all poses looked at.
+
+    The turns that are looked at are those of the pose found from that start, so that a right one has its rivals.
+    """
     target = Target(FrameTensors.of(case.frame, depth, networks.device), shape, networks, renderer)
     found = coarse_gmm(target, Detection(case.model.label, box_of(case, rng)), first, hypotheses - 1, GmmOptions(),
                        DepthOptions(), rng)
@@ -73,7 +79,13 @@ def judgement_of(case: Case, depth: bool, first: TemplateFeatures, shape: Shape,
     start = torch.from_numpy(np.stack([*(h.T_cam_obj for h in found), near])).float().to(networks.device)
     generator = torch.Generator().manual_seed(0)
     looks = match_poses(target, target.look(start), MatchOptions(), DepthOptions(), generator)
-    looks += refine_genflow(target, looks[-1], GenFlowOptions(), DepthOptions(), generator)
+    last, turns = looks[-1], shape_turns(case.model, renderer)
+    if len(turns):
+        picked = torch.from_numpy(rng.permutation(len(turns))[:TURNED])
+        turned = target.look(last.T_cam_obj[-1] @ turns[picked].to(networks.device))
+        looks += match_poses(target, turned, MatchOptions(iterations=1), DepthOptions(), generator)
+        last = join([last, looks[-1]])
+    looks += refine_genflow(target, last, GenFlowOptions(), DepthOptions(), generator)
     points, symmetries = case.model.mesh.surface_points(500), case.model.symmetries.transforms(0.1)
     poses = torch.cat([look.T_cam_obj for look in looks]).double().cpu().numpy()
     errors = [mssd(T, case.T_cam_obj, points, symmetries) / shape.diameter for T in poses]

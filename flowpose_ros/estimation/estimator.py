@@ -14,12 +14,13 @@ from flowpose_ros.errors import DetectionError, FlowposeError, OptionError
 from flowpose_ros.estimation.coarse_gmm import GmmOptions, TemplateFeatures, coarse_gmm, template_features
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.judge import judge
-from flowpose_ros.estimation.look import Target
+from flowpose_ros.estimation.look import Look, Target, join
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks, load_pose_score
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.select import rigid, select, symmetric
 from flowpose_ros.estimation.support import flow_support
+from flowpose_ros.estimation.turns import shape_turns
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.geometry.camera import box_around, project
 from flowpose_ros.geometry.transforms import transform_points
@@ -44,6 +45,8 @@ class EstimatorOptions:
     depth: str = option("auto", "use depth: if there is any, always, or never", choices=("auto", "on", "off"),
                         runtime=False)
     hypotheses: int = option(5, "hypotheses that are matched for each detection", low=1, high=64)
+    turned: int = option(2, "poses that only print and colour tell from the best match, matched as well; 0 for none",
+                         low=0, high=24)
     updated: int = option(3, "of these, the best after matching that the flow updates", low=1, high=64)
     score_threshold: float = option(0.0, "poses with a lower score are dropped", low=0.0, high=1.0)
     seed: int = option(0, "of everything random; equal seeds give equal poses", low=0)
@@ -53,6 +56,15 @@ class EstimatorOptions:
     match: MatchOptions = field(default_factory=MatchOptions)
     genflow: GenFlowOptions = field(default_factory=GenFlowOptions)
     fit: DepthOptions = field(default_factory=DepthOptions)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What estimation needs of an object: its shape, the features of its templates, and its turns (`shape_turns`)."""
+
+    shape: Shape
+    templates: TemplateFeatures
+    turns: torch.Tensor
 
 
 class Estimator:
@@ -67,7 +79,7 @@ class Estimator:
         self._networks = load_networks(options.weights, options.device)
         self._pose_score = load_pose_score(options.weights, self._networks.device)
         self._renderer = RaycastRenderer()
-        self._prepared: dict[str, tuple[Shape, TemplateFeatures]] = {}
+        self._prepared: dict[str, Prepared] = {}
 
     def warm_up(self, progress: Callable[[str, float], None] | None = None) -> None:
         """Prepare every object's templates and features; progress gets the object and the share done."""
@@ -81,14 +93,14 @@ class Estimator:
             self._prepare(label, report)
             report(1.0)
 
-    def _prepare(self, label: str, progress: Callable[[float], None] | None = None
-                 ) -> tuple[Shape, TemplateFeatures]:
+    def _prepare(self, label: str, progress: Callable[[float], None] | None = None) -> Prepared:
         model = self.catalogue[label]
         if model.label not in self._prepared:
             templates = load_templates(model.mesh, self._renderer, self.options.gmm.templates, CROP_SIZE,
                                        cache_folder(), progress)
-            self._prepared[model.label] = (Shape.of(model, self._networks.device),
-                                           template_features(templates, self._networks))
+            self._prepared[model.label] = Prepared(
+                Shape.of(model, self._networks.device), template_features(templates, self._networks),
+                shape_turns(model, self._renderer).to(self._networks.device))
         return self._prepared[model.label]
 
     def estimate(self, frame: Frame, detections: Sequence[Detection]) -> FrameResult:
@@ -118,11 +130,11 @@ class Estimator:
     def targets(self, frame: Frame, labels: Sequence[str], renderer: Renderer) -> list[Target]:
         """Objects to look for in a frame, with a renderer of the calling thread's own."""
         tensors = FrameTensors.of(frame, self.options.depth != "off", self._networks.device)
-        return [Target(tensors, self._prepare(label)[0], self._networks, renderer) for label in labels]
+        return [Target(tensors, self._prepare(label).shape, self._networks, renderer) for label in labels]
 
     def box(self, label: str, T_cam_obj: np.ndarray, K: np.ndarray) -> np.ndarray:
         """Box [4] (left, top, right, bottom) in pixels of an object posed at T_cam_obj [4,4] under K [3,3]."""
-        points = self._prepare(label)[0].points.double().cpu()
+        points = self._prepare(label).shape.points.double().cpu()
         seen = transform_points(torch.from_numpy(T_cam_obj)[None], points)
         return box_around(project(seen, torch.from_numpy(np.asarray(K, dtype=np.float64))))[0].numpy()
 
@@ -136,21 +148,35 @@ class Estimator:
                       timings: dict[str, float]) -> PoseEstimate:
         seen = check_detection(detection, frame)
         options, clock = self.options, Clock(timings)
-        shape, first = self._prepare(detection.label)
+        prepared = self._prepare(detection.label)
         clock.lap("prepare")
+        shape = prepared.shape
         target = Target(tensors, shape, self._networks, self._renderer)
-        hypotheses = coarse_gmm(target, seen, first, options.hypotheses, options.gmm, options.fit,
+        hypotheses = coarse_gmm(target, seen, prepared.templates, options.hypotheses, options.gmm, options.fit,
                                 np.random.default_rng([options.seed, index]))
         start = torch.from_numpy(np.stack([h.T_cam_obj for h in hypotheses])).float().to(self._networks.device)
         clock.lap("coarse")
         generator = torch.Generator().manual_seed(options.seed)
+
+        def judged(look: Look) -> torch.Tensor:
+            return judge(target, look, self._pose_score, options.fit)
+
         looks = match_poses(target, target.look(start), options.match, options.fit, generator)
-        scores = [judge(target, look, self._pose_score, options.fit) for look in looks]
+        scores = [judged(look) for look in looks]
+        last, value = looks[-1], scores[-1]
+        if options.turned and len(prepared.turns):
+            turned = target.look(last.T_cam_obj[value.argmax()] @ prepared.turns)
+            matched = match_poses(target, turned.take(best_of(judged(turned), options.turned)),
+                                  replace(options.match, iterations=min(1, options.match.iterations)), options.fit,
+                                  generator)
+            looks += matched
+            scores += [judged(look) for look in matched]
+            last, value = join([last, matched[-1]]), torch.cat([value, scores[-1]])
         clock.lap("match")
-        best = scores[-1].argsort(descending=True, stable=True)[:options.updated]
-        refined = refine_genflow(target, looks[-1].take(best), options.genflow, options.fit, generator)
+        refined = refine_genflow(target, last.take(best_of(value, options.updated)), options.genflow, options.fit,
+                                 generator)
         looks += refined
-        scores += [judge(target, look, self._pose_score, options.fit) for look in refined]
+        scores += [judged(look) for look in refined]
         clock.lap("refine")
         stage, which = select(scores)
         answer = looks[stage].take(torch.tensor([which]))
@@ -162,6 +188,11 @@ class Estimator:
         return PoseEstimate(shape.model.label, instance, T_cam_obj, float(scores[stage][which]),
                             symmetric(covariance[0].double().cpu().numpy()), float(inlier_ratio[0].clamp(0, 1)),
                             detection)
+
+
+def best_of(scores: torch.Tensor, count: int) -> torch.Tensor:
+    """Indices of the `count` best scores [B], best first; of equals the first."""
+    return scores.argsort(descending=True, stable=True)[:count]
 
 
 class Clock:

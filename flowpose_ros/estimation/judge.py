@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from flowpose_ros.estimation.agreement import colour_agreement, contour_agreement, texture_agreement
 from flowpose_ros.estimation.depth import DepthOptions, depth_shares
 from flowpose_ros.estimation.look import Look, Target
+from flowpose_ros.estimation.match import object_cells
+from flowpose_ros.networks.matching import STRIDE, found_in_place, joint_features
 from flowpose_ros.networks.pose_score import PoseScore
 from flowpose_ros.networks.scorer import cell_cover
 
@@ -19,17 +22,19 @@ def judge(target: Target, look: Look, pose_score: PoseScore, options: DepthOptio
 
 @torch.no_grad()
 def witnesses(target: Target, look: Look, options: DepthOptions) -> torch.Tensor:
-    """What speaks for B poses: [B,3], or [B,5] where there is depth, as `PoseScore` takes it.
+    """What speaks for B poses: [B,4], or [B,6] where there is depth, as `PoseScore` takes it.
 
-    The scorer's logit; then, without depth, how the query's edges follow the silhouette and how its texture
-    agrees; with depth the colours' correlation, the logarithms of the shares of the object that agree with it
-    and that it looks through, and the share it has no measurement of.
+    The scorer's logit and how surely its parts are found in their places; then, without depth, how the query's edges
+    follow the silhouette and how its texture agrees; with depth the colours' correlation, the logarithms of the shares
+    of the object that agree with it and that it looks through, and the share it has no measurement of.
     """
     r = look.views.rendering
     match = target.networks.scorer(look.source[1].float(), cell_cover(r.mask), look.query[1].float()).clamp(-8, 8)
+    cells = object_cells(F.avg_pool2d(r.mask[:, None].float(), STRIDE).flatten(1))
+    place = found_in_place(joint_features(look.source), joint_features(look.query), *cells)
     if look.depth is None:
-        return torch.stack([match, 100 * contour_agreement(r.mask, look.picture),
+        return torch.stack([match, place, 100 * contour_agreement(r.mask, look.picture),
                             4 * texture_agreement(r.rgb, r.mask, look.picture)], 1)
     shares = depth_shares(r.depth, r.mask, look.depth, 1.5 * options.inlier_distance(target.shape.diameter))
-    return torch.stack([match, 4 * colour_agreement(r.rgb, r.mask, look.picture) - 2, (shares.agree + 0.02).log(),
+    return torch.stack([match, place, 4 * colour_agreement(r.rgb, r.mask, look.picture) - 2, (shares.agree + 0.02).log(),
                         (shares.farther + 0.02).log(), 1 - shares.measured], 1)

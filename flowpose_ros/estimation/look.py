@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 
 import torch
@@ -43,6 +44,18 @@ def take(record, index: torch.Tensor):
     if is_dataclass(record):
         return replace(record, **{f.name: take(getattr(record, f.name), index) for f in fields(record)})
     return record
+
+
+def join(records: Sequence):
+    """One record of batches from several of one kind, their items one after the other; the opposite of `take`."""
+    first = records[0]
+    if isinstance(first, torch.Tensor):
+        return torch.cat(list(records))
+    if isinstance(first, tuple):
+        return tuple(map(join, zip(*records)))
+    if is_dataclass(first):
+        return replace(first, **{f.name: join([getattr(r, f.name) for r in records]) for f in fields(first)})
+    return first
 
 
 @dataclass(frozen=True)

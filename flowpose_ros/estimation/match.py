@@ -49,10 +49,8 @@ def match_once(target: Target, look: Look, options: MatchOptions, depth_options:
     views, shape = look.views, target.shape
     xyz, cover = (x.flatten(2).transpose(1, 2)
                   for x in cell_points(views.rendering.xyz, views.rendering.mask, STRIDE))
-    on_object = cover[..., 0] > LEAST_COVER
-    # Only the object's cells are asked; all poses' lists are as long as the longest.
-    order = on_object.float().argsort(dim=1, descending=True, stable=True)[:, :max(3, int(on_object.sum(1).max()))]
-    on_object, xyz = on_object.gather(1, order), xyz.gather(1, order[..., None].expand(-1, -1, 3))
+    order, on_object = object_cells(cover[..., 0])
+    xyz = xyz.gather(1, order[..., None].expand(-1, -1, 3))
     matches = match_cells(joint_features(look.source), joint_features(look.query), order, on_object)
     median = torch.where(on_object, matches.confidence, torch.nan).nanmedian(1, keepdim=True).values
     usable = on_object & (matches.confidence >= LEAST_CONFIDENCE * median)
@@ -70,3 +68,11 @@ def match_once(target: Target, look: Look, options: MatchOptions, depth_options:
     good = (fit.inlier_ratio >= options.min_inlier_ratio) & (fit.inlier.sum(1) >= options.min_inliers)
     T_crop = torch.where((fit.found & good)[:, None, None], fit.T, views.T_crop_obj)
     return views.camera.to_camera(sane(T_crop, views, shape))
+
+
+def object_cells(cover: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The cells [B,N] that an object covers enough of, by the share [B,h*w] it covers, and which [B,N] of them count:
+    all poses' lists are as long as the longest."""
+    on_object = cover > LEAST_COVER
+    order = on_object.float().argsort(dim=1, descending=True, stable=True)[:, :max(3, int(on_object.sum(1).max()))]
+    return order, on_object.gather(1, order)

@@ -42,8 +42,14 @@ def load_networks(folder: str, device: str) -> Networks:
 
 
 def load_pose_score(folder: str, device: torch.device) -> PoseScore:
-    """The pose score of the same folder; raises WeightsError as `load_networks` does."""
-    return load_network(_root(folder) / "pose_score.safetensors", "pose_score", PoseScoreConfig, PoseScore).to(device)
+    """The pose score of the same folder; raises WeightsError as `load_networks` does, and when it was fitted to other
+    witnesses than there are now."""
+    path = _root(folder) / "pose_score.safetensors"
+    score = load_network(path, "pose_score", PoseScoreConfig, PoseScore)
+    if score.config != PoseScoreConfig():
+        raise WeightsError(f"weights {path}: expected {PoseScoreConfig()}, got {score.config}; "
+                           "fit it again with training.calibrate")
+    return score.to(device)
 
 
 def _refiner(root: Path) -> Path:

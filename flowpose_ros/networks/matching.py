@@ -15,6 +15,8 @@ from flowpose_ros.geometry.camera import pixel_grid
 
 STRIDE = 4
 """Pixels of a cell of the joint features."""
+SHARE_FLOOR = 0.05
+"""A cell that is hidden has no share at its place; it counts as this much, so that a few do not decide."""
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,22 @@ def match_cells(source: torch.Tensor, target: torch.Tensor, cells: torch.Tensor,
     cell = (share[..., None] * around).sum(2) / share.sum(2, keepdim=True).clamp_min(1e-12)
     confidence = (both.gather(2, best[..., None])[..., 0] - rows).exp()
     return Matches(cell * STRIDE + (STRIDE - 1) / 2, confidence)
+
+
+@torch.no_grad()
+def found_in_place(source: torch.Tensor, target: torch.Tensor, cells: torch.Tensor,
+                   on_object: torch.Tensor) -> torch.Tensor:
+    """How surely [B] the query shows each of a render's cells at its very place: the mean over the cells of the
+    logarithm of the softmax's share within one cell of it, plus SHARE_FLOOR.
+
+    Joint features source and target [B,C,h,w]; cells and on_object [B,N] as in `match_cells`.
+    """
+    B, C, h, w = source.shape
+    asked = source.flatten(2).transpose(1, 2).gather(1, cells[..., None].expand(-1, -1, C))
+    logits = asked @ target.flatten(2) / C ** 0.5
+    steps = pixel_grid(3, 3, source.device).reshape(-1, 2).long() - 1
+    around = torch.stack([cells % w, cells // w], -1)[:, :, None] + steps
+    inside = ((around >= 0) & (around < around.new_tensor([w, h]))).all(-1)
+    index = around[..., 1].clamp(0, h - 1) * w + around[..., 0].clamp(0, w - 1)
+    share = ((logits.gather(2, index) - logits.logsumexp(2, keepdim=True)).exp() * inside).sum(2)
+    return ((share + SHARE_FLOOR).log() * on_object).sum(1) / on_object.sum(1).clamp_min(1)

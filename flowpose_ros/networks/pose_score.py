@@ -12,8 +12,8 @@ from torch import nn
 class PoseScoreConfig:
     """How many witnesses there are without and with depth; part of a weights file."""
 
-    rgb: int = 3
-    rgbd: int = 5
+    rgb: int = 4
+    rgbd: int = 6
 
 
 class PoseScore(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import open3d as o3d
 
@@ -22,8 +24,11 @@ REVOLUTION_ANGLES = np.array([0.4, 1.0, 1.7, 2.5])
 SAME_AXIS_COS = np.cos(np.radians(5))
 
 
-def symmetry_hints(mesh: Mesh, renderer: RaycastRenderer) -> SymmetryGroup:
+def symmetry_hints(mesh: Mesh, renderer: RaycastRenderer,
+                   tolerances: Mapping[float, float] = TOLERANCES) -> SymmetryGroup:
     """Rotations about the file's axes and the axes of inertia that put the shape onto itself, metres.
+
+    tolerances: share of surface points -> how far they may miss the surface, in diameters.
 
     Not always the whole group: only turns of 1/2 to 1/6 of a circle and full revolutions are tried.
     """
@@ -32,7 +37,7 @@ def symmetry_hints(mesh: Mesh, renderer: RaycastRenderer) -> SymmetryGroup:
     for axis in _candidates(mesh):
         if any(abs(axis.direction @ other.direction) > SAME_AXIS_COS for other in found):
             continue
-        fold = _fold(mesh, renderer, points, axis)
+        fold = _fold(mesh, renderer, points, axis, tolerances)
         if fold > 1:
             found.append(axis)
         if fold == np.inf:
@@ -45,19 +50,21 @@ def symmetry_hints(mesh: Mesh, renderer: RaycastRenderer) -> SymmetryGroup:
     return SymmetryGroup(np.array(discrete[:1] if revolutions else discrete).reshape(-1, 4, 4), tuple(revolutions))
 
 
-def _fold(mesh: Mesh, renderer: RaycastRenderer, points: np.ndarray, axis: SymmetryAxis) -> float:
+def _fold(mesh: Mesh, renderer: RaycastRenderer, points: np.ndarray, axis: SymmetryAxis,
+          tolerances: Mapping[float, float]) -> float:
     """How many turns of a circle about the axis look alike: 1 for none, infinity for all."""
-    if all(_fits(mesh, renderer, points, S) for S in axis.rotations(REVOLUTION_ANGLES)):
+    if all(_fits(mesh, renderer, points, S, tolerances) for S in axis.rotations(REVOLUTION_ANGLES)):
         return np.inf
     turns = axis.rotations(2 * np.pi / np.array(FOLDS))
-    return next((n for n, S in zip(FOLDS, turns) if _fits(mesh, renderer, points, S)), 1)
+    return next((n for n, S in zip(FOLDS, turns) if _fits(mesh, renderer, points, S, tolerances)), 1)
 
 
-def _fits(mesh: Mesh, renderer: RaycastRenderer, points: np.ndarray, S: np.ndarray) -> bool:
+def _fits(mesh: Mesh, renderer: RaycastRenderer, points: np.ndarray, S: np.ndarray,
+          tolerances: Mapping[float, float]) -> bool:
     """Whether surface points [N,3], moved by S [4,4], lie on the surface again."""
     moved = (points @ S[:3, :3].T + S[:3, 3]).astype(np.float32)
     missed = renderer.scene(mesh).compute_distance(o3d.core.Tensor(moved)).numpy() / mesh.diameter
-    return all(np.quantile(missed, share) < tolerance for share, tolerance in TOLERANCES.items())
+    return all(np.quantile(missed, share) < tolerance for share, tolerance in tolerances.items())
 
 
 def _candidates(mesh: Mesh) -> list[SymmetryAxis]:

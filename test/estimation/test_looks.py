@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from flowpose_ros.errors import WeightsError
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.judge import judge, witnesses
-from flowpose_ros.estimation.look import Target
+from flowpose_ros.estimation.look import Target, join
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import load_networks, load_pose_score
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
@@ -14,6 +15,8 @@ from flowpose_ros.estimation.support import flow_support
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.geometry.transforms import exp_so3, transform_points
+from flowpose_ros.networks.pose_score import PoseScore, PoseScoreConfig
+from flowpose_ros.networks.weights import save_weights
 from flowpose_ros.objects.catalogue import ObjectModel
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.records import Frame
@@ -72,17 +75,24 @@ def test_the_true_pose_seems_most_right(target, poses):
     assert score[0] > score[1:].max() and (score >= 0).all() and (score <= 1).all()
 
 
+def test_a_score_of_other_witnesses_is_refused(tmp_path):
+    old = PoseScore(PoseScoreConfig(3, 5))
+    save_weights(tmp_path / "pose_score.safetensors", old.state_dict(), kind="pose_score", config=old.config)
+    with pytest.raises(WeightsError, match=r"expected PoseScoreConfig\(rgb=4, rgbd=6\), got .*rgb=3.*calibrate"):
+        load_pose_score(str(tmp_path), torch.device("cpu"))
+
+
 def test_each_witness_is_finite_even_where_nothing_is_seen(target, poses):
     away = poses.clone()
     away[:, 0, 3] += 3.0
     said = witnesses(target, target.look(torch.cat([poses, away])), DepthOptions())
-    assert said.shape == (6, 3 if target.frame.depth is None else 5) and torch.isfinite(said).all()
+    assert said.shape == (6, 4 if target.frame.depth is None else 6) and torch.isfinite(said).all()
 
 
 def test_depth_shares_tell_free_space(target, poses):
     if target.frame.depth is None:
         pytest.skip("without depth there are no such witnesses")
-    agree, farther, unmeasured = witnesses(target, target.look(poses), DepthOptions())[:, 2:].unbind(1)
+    agree, farther, unmeasured = witnesses(target, target.look(poses), DepthOptions())[:, 3:].unbind(1)
     assert agree[0] > agree[2] and farther[2] > farther[0] and not unmeasured.any()
 
 
@@ -93,6 +103,20 @@ def test_one_pose_of_a_look_is_the_look_at_that_pose(target, poses):
     assert torch.equal(one.views.camera.K, alone.views.camera.K)
     for a, b in zip((*one.query, *one.source), (*alone.query, *alone.source)):
         assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_joined_parts_of_a_look_are_the_look(target, poses):
+    whole = target.look(poses)
+    again = join([whole.take(torch.tensor([0])), whole.take(torch.tensor([1, 2]))])
+    assert torch.equal(again.T_cam_obj, poses) and torch.equal(again.views.camera.K, whole.views.camera.K)
+    assert torch.equal(again.source[1], whole.source[1]) and torch.equal(again.views.rendering.mask,
+                                                                         whole.views.rendering.mask)
+    assert (again.depth is None) == (whole.depth is None)
+
+
+def test_the_true_pose_has_its_parts_in_place(target, poses):
+    place = witnesses(target, target.look(poses), DepthOptions())[:, 1]
+    assert place[0] > place[1:].max() + 0.3
 
 
 def test_support_is_a_share_and_its_covariance_positive(target, poses):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from flowpose_ros.networks.matching import STRIDE, joint_features, match_cells
+from flowpose_ros.networks.matching import SHARE_FLOOR, STRIDE, found_in_place, joint_features, match_cells
 
 
 def distinct(seed, channels, size):
@@ -67,3 +67,23 @@ def test_joint_correlation_is_the_sum_of_both_levels():
     small = fine.flatten(2)[0]
     torch.testing.assert_close(joint.T @ joint / 128 ** 0.5, small.T @ small / 32 ** 0.5 + big.T @ big / 96 ** 0.5,
                                atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shift, found", [(0, True), (1, True), (3, False)])
+def test_what_is_in_place_is_found_there(shift, found):
+    source = distinct(7, 64, 16)
+    target = torch.roll(source, shift, 3)
+    cells = torch.arange(16 * 16).reshape(16, 16)[2:14, 2:12].reshape(1, -1)
+    said = found_in_place(source, target, cells, torch.ones_like(cells, dtype=torch.bool))
+    expected = torch.tensor([(1.0 if found else 0.0) + SHARE_FLOOR]).log()
+    torch.testing.assert_close(said, expected, atol=0.1, rtol=0)
+
+
+def test_hidden_cells_and_cells_off_the_object_count_as_they_should():
+    source = distinct(8, 64, 8)
+    target = torch.cat([source[..., :4], distinct(9, 64, 8)[..., 4:]], 3)  # the right half is hidden
+    cells, counts = everywhere(8)
+    whole = found_in_place(source, target, cells, counts)
+    left = found_in_place(source, target, cells, counts & (cells % 8 < 3))
+    low, high = torch.tensor([SHARE_FLOOR, 1 + SHARE_FLOOR]).log().tolist()
+    assert left == pytest.approx(high, abs=0.1) and whole == pytest.approx((low + high) / 2, abs=0.3)
