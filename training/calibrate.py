@@ -40,7 +40,7 @@ from training.validate import IMAGE_SIZE, Case, ImageMaker, synthetic_case
 
 RIGHT = 0.1
 """A pose is right when no surface point is farther than this share of the diameter from its place (MSSD)."""
-RANKING = {False: (0.5, 1.0, 0.9, 1.3), True: (0.3, 1.0, 1.0, 3.0, -0.7, -1.0)}
+RANKING = {False: (0.25, 1.0, 0.9, 1.3), True: (0.3, 1.0, 0.4, 3.0, -0.7, -1.0)}
 """How witnesses weigh against each other, without and with depth (see `witnesses`)."""
 BOX_JITTER = 0.05
 """Deviation of a box's sides from the object's, shares of its size."""

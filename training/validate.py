@@ -17,16 +17,19 @@ import torch
 from tqdm import tqdm
 
 from flowpose_ros.estimation.depth import DepthOptions
+from flowpose_ros.estimation.judge import judge
 from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
-from flowpose_ros.estimation.networks import Networks, load_networks
+from flowpose_ros.estimation.networks import Networks, load_networks, load_pose_score
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
+from flowpose_ros.estimation.select import select
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.evaluation.metrics import add_s
 from flowpose_ros.evaluation.table import format_table
 from flowpose_ros.geometry.camera import CropCamera
 from flowpose_ros.geometry.crops import crop_for_poses
+from flowpose_ros.networks.pose_score import PoseScore
 from flowpose_ros.objects.catalogue import ObjectModel
 from flowpose_ros.records import Frame
 from flowpose_ros.rendering.raycast import RaycastRenderer
@@ -108,22 +111,27 @@ def starts() -> dict[str, Start]:
     return {"nominal": nominal_pose, **{f"{degrees} deg": turned(degrees) for degrees in ANGLES}}
 
 
-def refine_errors(case: Case, start: Start, depth: bool, networks: Networks, renderer: RaycastRenderer,
-                  rng: np.random.Generator) -> tuple[float, float]:
-    """ADD-S before and after refinement, shares of the diameter."""
+def refine_errors(case: Case, start: Start, depth: bool, networks: Networks, pose_score: PoseScore,
+                  renderer: RaycastRenderer, rng: np.random.Generator) -> tuple[float, float]:
+    """ADD-S before and after refinement, shares of the diameter.
+
+    As in estimation the answer is the pose that is judged best of all looked at, the start included.
+    """
     mesh = case.model.mesh
     T_init = start(case.T_cam_obj, mesh.center, mesh.diameter, rng)
     tensors = FrameTensors.of(case.frame, depth, networks.device)
     target = Target(tensors, Shape.of(case.model, networks.device), networks, renderer)
     generator, first = torch.Generator().manual_seed(0), target.look(torch.from_numpy(T_init)[None].float())
-    matched = match_poses(target, first, MatchOptions(), DepthOptions(), generator)[-1]
-    moved = refine_genflow(target, matched, GenFlowOptions(), DepthOptions(), generator)[-1].T_cam_obj
+    looks = match_poses(target, first, MatchOptions(), DepthOptions(), generator)
+    looks += refine_genflow(target, looks[-1], GenFlowOptions(), DepthOptions(), generator)
+    stage, _ = select([judge(target, look, pose_score, DepthOptions()) for look in looks])
+    moved = looks[stage].T_cam_obj
     points = mesh.surface_points(500)
     before, after = (add_s(T, case.T_cam_obj, points) / mesh.diameter for T in (T_init, moved[0].double().numpy()))
     return before, after
 
 
-def validate(cases: list[Case], networks: Networks, depths: tuple[bool, ...], seed: int,
+def validate(cases: list[Case], networks: Networks, pose_score: PoseScore, depths: tuple[bool, ...], seed: int,
              chosen: dict[str, Start]) -> list[Row]:
     """One row per kind of start, without and with depth; cases without depth are left out of the latter."""
     renderer, rows = RaycastRenderer(), []
@@ -134,7 +142,7 @@ def validate(cases: list[Case], networks: Networks, depths: tuple[bool, ...], se
         errors = []
         for case in cases:
             if not depth or case.frame.depth is not None:
-                errors.append(refine_errors(case, start, depth, networks, renderer, rng))
+                errors.append(refine_errors(case, start, depth, networks, pose_score, renderer, rng))
             bar.update()
         if errors:
             rows.append(row_of(name, depth, np.array(errors)))
@@ -195,7 +203,8 @@ def main() -> None:
     source = (dataset_cases(BopDataset(args.dataset)) if args.dataset
               else synthetic_cases("held_out", args.count, args.seed))
     cases = list(tqdm(source, unit="case", desc="making scenes", disable=None))
-    rows = validate(cases, networks, {"off": (False,), "on": (True,), "both": (False, True)}[args.depth], args.seed,
+    pose_score = load_pose_score(args.weights, networks.device)
+    rows = validate(cases, networks, pose_score, {"off": (False,), "on": (True,), "both": (False, True)}[args.depth], args.seed,
                     {name: start for name, start in starts().items() if name in args.starts})
     print(table_of(rows))
     if args.output is not None:
