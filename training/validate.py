@@ -204,7 +204,8 @@ def main() -> None:
               else synthetic_cases("held_out", args.count, args.seed))
     cases = list(tqdm(source, unit="case", desc="making scenes", disable=None))
     pose_score = load_pose_score(args.weights, networks.device)
-    rows = validate(cases, networks, pose_score, {"off": (False,), "on": (True,), "both": (False, True)}[args.depth], args.seed,
+    depths = {"off": (False,), "on": (True,), "both": (False, True)}[args.depth]
+    rows = validate(cases, networks, pose_score, depths, args.seed,
                     {name: start for name, start in starts().items() if name in args.starts})
     print(table_of(rows))
     if args.output is not None:
