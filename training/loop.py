@@ -135,5 +135,6 @@ class Running:
             del kept[:-self.window]
 
     def means(self) -> dict[str, float]:
-        """Mean of each figure over the window."""
-        return {name: float(np.nanmean([float(x) for x in v])) for name, v in self.values.items()}
+        """Mean of each figure over the window, of its finite values; a figure without any is left out."""
+        finite = {name: [x for x in map(float, v) if math.isfinite(x)] for name, v in self.values.items()}
+        return {name: float(np.mean(values)) for name, values in finite.items() if values}

@@ -29,7 +29,8 @@ STORED = 32
 
 @dataclasses.dataclass(frozen=True)
 class RefinerTraining:
-    """One training run; two runs with equal fields, from the same start, give equal weights.
+    """One training run; two runs on a CPU with equal fields, from the same start, give equal weights. On a GPU what is
+    drawn from the store depends on how fast samples come.
 
     reuse: how often each sample is used (see `reused`).
     kept: samples in the store of a GPU (see `Replay`), which takes the place of `reuse` there.

@@ -34,4 +34,6 @@ def shape_turns(model: ObjectModel, renderer: RaycastRenderer) -> torch.Tensor:
         same = [angles_between(model.symmetries.nearest(S, K)[None, :3, :3], K[None, :3, :3])[0, 0] for K in kept]
         if min(same) > SAME:
             kept.append(S)
-    return torch.from_numpy(np.array(kept[1:MOST + 1])).float().reshape(-1, 4, 4)
+        if len(kept) > MOST:
+            break
+    return torch.from_numpy(np.array(kept[1:])).float().reshape(-1, 4, 4)

@@ -70,3 +70,13 @@ def test_both_hold_their_place_when_objects_alternate(raycast, other, cameras):
     again = [r.render(MESHES["parts"], T, K, SIZE) for r in (raycast, other)]
     for one, two in zip(first, again):
         assert torch.equal(one.rgb, two.rgb) and torch.equal(one.depth, two.depth)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_rasterising_on_a_gpu_is_as_on_a_cpu(raster, cameras):
+    T, K = cameras(3)
+    here = raster.render(MESHES["parts"], T, K, SIZE)
+    there = raster.render(MESHES["parts"], T.cuda(), K.cuda(), SIZE)
+    assert there.rgb.is_cuda and torch.equal(here.mask, there.mask.cpu())
+    assert (here.depth - there.depth.cpu()).abs().max() < 1e-6
+    assert (here.rgb - there.rgb.cpu()).abs().max() < 1e-4

@@ -169,8 +169,10 @@ def test_objects_followed_together_go_where_each_goes_alone(estimator, clip):
     together = tracker._follow(clip[1].frame, tracks, poses, "follow")
     for track, pose, found in zip(tracks, poses, together):
         alone = tracker._follow(clip[1].frame, [track], [pose], "follow")[0]
-        # Not equal to the last digit: each draws other samples for the fit to the depth.
-        assert np.abs(alone.T_cam_obj - found.T_cam_obj).max() < 2e-3
+        # Not equal to the last digit: each draws other samples for the fit to the depth. A nearly round thing may turn
+        # by a degree between them.
+        assert np.abs(alone.T_cam_obj - found.T_cam_obj)[:3, :3].max() < 0.025
+        assert np.abs(alone.T_cam_obj - found.T_cam_obj)[:3, 3].max() < 2e-3
         assert alone.quality == pytest.approx(found.quality, abs=0.02)
 
 

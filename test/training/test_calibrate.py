@@ -50,7 +50,7 @@ def test_a_scene_is_judged_again_just_the_same(monkeypatch, tmp_path):
     assert found.keys() == again.keys() and False in found
     for depth, judgement in found.items():
         count = judgement.witnesses.shape[0]
-        assert judgement.witnesses.shape[1] == (5 if depth else 3) and count % 2 == 0 and count >= 8
+        assert judgement.witnesses.shape[1] == (6 if depth else 4) and count >= 8
         assert judgement.errors.shape == (count,) and torch.isfinite(judgement.witnesses).all()
         assert (judgement.errors >= 0).all() and judgement.errors.min() < 1
         assert torch.equal(judgement.witnesses, again[depth].witnesses)

@@ -147,8 +147,7 @@ def test_a_step_without_a_finite_gradient_is_skipped(monkeypatch, tmp_path):
     run(replace(SHORT, steps=3, features_until=1.0), tmp_path, log_every=1)
     assert [entry["skipped"] for entry in log_of(tmp_path)] == [0, 1, 0]
     saved = checkpoint_of(tmp_path)
-    assert saved["average_count"] == 2
-    assert all(value.isfinite().all() for value in saved["module"].values())
+    assert saved["step"] == 3 and all(value.isfinite().all() for value in saved["module"].values())
 
 
 # --- stopping and going on
