@@ -30,9 +30,6 @@ class Replay:
         self.still = threading.Lock()
         self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
-    def __bool__(self) -> bool:
-        return True
-
     def __len__(self) -> int:
         return min(self.seen, self.capacity)
 

@@ -20,7 +20,7 @@ from training.learner import Learner, RecordedLearner
 from training.loop import (Average, Pace, Running, agreed, average_gradients, join_processes, load_checkpoint,
                            one_cycle, save_checkpoint)
 from training.pairs import PairStream, batches_of
-from training.replay import Replay, replayed
+from training.replay import PLACEMENTS, Replay, replayed
 from training.reuse import reused
 
 STORED = 32
@@ -76,12 +76,17 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
     with the means of these steps goes to `folder`/log.jsonl. minutes: the schedule follows the clock, so that a run of
     unknown speed ends in time; it is a run's own and does not go on in the next. eager: start each kernel of a GPU from Python.
 
-    Raises ValueError when the batch cannot be shared equally by the processes, when samples are to be used less than
-    once, or when `start` is of another size, WeightsError when it is not a refiner.
+    Raises ValueError when the batch cannot be shared equally by the processes or by a store's placements, when a GPU is to
+    be shared, when samples are to be used less than once, or when `start` is of another size, WeightsError when it is
+    not a refiner.
     """
     rank, processes = join_processes()
     if config.batch % processes:
         raise ValueError(f"batch: expected a multiple of the {processes} processes, got {config.batch}")
+    on_gpu = device != "cpu"
+    if on_gpu and (processes > 1 or config.batch % PLACEMENTS):
+        raise ValueError(f"device {device}: expected one process and a batch that is a multiple of {PLACEMENTS}, "
+                         f"got {processes} and {config.batch}")
     if config.reuse < 1:
         raise ValueError(f"reuse: expected at least 1, got {config.reuse}")
     torch.manual_seed(config.seed)
@@ -95,10 +100,9 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
             raise ValueError(f"start {start}: expected a refiner of size {config.size}, got {found}")
         load_weights(start, network)
         network.train()
-    replay = None if device == "cpu" else Replay(config.kept, device, config.seed)
+    replay = Replay(config.kept, device, config.seed) if on_gpu else None
     rates = config.learning_rate, config.weight_decay, config.clip
-    recorded = device.startswith("cuda") and processes == 1 and not eager
-    learner = RecordedLearner(network, *rates, alone=replay.still) if recorded else Learner(network, *rates)
+    learner = Learner(network, *rates) if eager or not on_gpu else RecordedLearner(network, *rates, alone=replay.still)
     optimiser = learner.optimiser
     average = Average(network)
     step = 0
@@ -109,10 +113,10 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
     pace = Pace(config.steps, minutes)
     share = config.batch // processes
     made, late_from = (-(-s // config.reuse) for s in (step, round(config.late_from * config.steps)))
-    stream = PairStream(config.seed, config.crop, made * config.batch, batch=STORED if replay else share,
+    stream = PairStream(config.seed, config.crop, made * config.batch, batch=STORED if on_gpu else share,
                         rank=rank, processes=processes, late_from=late_from * config.batch)
     fresh = batches_of(stream, workers)
-    samples = (replayed(fresh, replay, share) if replay else
+    samples = (replayed(fresh, replay, share) if on_gpu else
                reused(fresh, config.reuse, [config.seed, rank, step]))
 
     def keep(step: int) -> Path:
@@ -139,7 +143,7 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
         bar.update()
         if rank == 0 and step % log_every == 0:
             means = running.means()
-            if replay:
+            if on_gpu:
                 means["made"] = replay.seen
             bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()})
             with log.open("a") as out:

@@ -32,9 +32,9 @@ def same_everywhere(tmp_path_factory):
     torch.set_num_threads(threads)
 
 
-def run(config, folder, *, save_every=1000, max_minutes=None, log_every=100, start=None):
+def run(config, folder, *, save_every=1000, max_minutes=None, log_every=100, **more):
     return train(config, folder, workers=0, threads=1, save_every=save_every, max_minutes=max_minutes,
-                 log_every=log_every, start=start)
+                 log_every=log_every, **more)
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +210,18 @@ def test_weights_of_another_size_are_refused(whole, tmp_path):
 def test_samples_used_less_than_once_are_refused(tmp_path):
     with pytest.raises(ValueError, match="reuse: expected at least 1, got 0"):
         run(replace(SHORT, reuse=0), tmp_path)
+
+
+def test_a_store_feeds_the_training_and_the_clock_ends_it(tmp_path):
+    config = replace(SHORT, batch=8, kept=16, steps=1000)
+    run(config, tmp_path, log_every=1, device="cpu:0", eager=True, minutes=0.1)
+    log = log_of(tmp_path)
+    assert 1 <= len(log) < 1000 and all(entry["made"] >= 32 and entry["skipped"] == 0 for entry in log)
+
+
+def test_a_store_is_not_shared_and_its_batches_go_round(tmp_path):
+    with pytest.raises(ValueError, match="device cuda: expected one process and a batch .* of 8, got 1 and 12"):
+        run(replace(SHORT, batch=12), tmp_path, device="cuda")
 
 
 def test_reused_samples_train_too(tmp_path):
