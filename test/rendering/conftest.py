@@ -36,7 +36,7 @@ def renderer(request):
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cameras():
     """cameras(n): T_cam_obj [n,4,4] about 0.5 m away and off the axis, K [n,3,3] all different, for 180 x 240 pixels."""
     def make(n):

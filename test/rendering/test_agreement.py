@@ -15,12 +15,12 @@ MESHES = {
 }
 
 
-@pytest.fixture(params=["opengl", "raster"])
+@pytest.fixture(scope="module", params=["opengl", "raster"])
 def other(request):
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(params=MESHES)
+@pytest.fixture(scope="module", params=MESHES)
 def views(request, raycast, other, cameras):
     mesh, (T, K) = MESHES[request.param], cameras(12)
     return raycast.render(mesh, T, K, SIZE), other.render(mesh, T, K, SIZE)
