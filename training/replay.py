@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import torch
 
+from flowpose_ros.estimation.look import take
 from training.pairs import PairBatch, collate
 from training.reuse import quarter_turned
 
@@ -71,7 +72,7 @@ class Replay:
         return recoloured(collate(parts), self._generator)
 
     def _placed(self, picked: torch.Tensor, placement: int) -> PairBatch:
-        part = PairBatch(*(getattr(self._store, f.name)[picked] for f in fields(PairBatch)))
+        part = take(self._store, picked)
         return quarter_turned(mirrored(part) if placement >= 4 else part, placement % 4)
 
 

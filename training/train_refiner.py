@@ -99,7 +99,6 @@ def train(config: RefinerTraining, folder: Path, *, workers: int, threads: int, 
         if found != network.config:
             raise ValueError(f"start {start}: expected a refiner of size {config.size}, got {found}")
         load_weights(start, network)
-        network.train()
     replay = Replay(config.kept, device, config.seed) if on_gpu else None
     rates = config.learning_rate, config.weight_decay, config.clip
     learner = Learner(network, *rates) if eager or not on_gpu else RecordedLearner(network, *rates, alone=replay.still)
@@ -177,7 +176,8 @@ def main() -> None:
     args = parser.parse_args()
     config = RefinerTraining(**{f.name: getattr(args, f.name) for f in dataclasses.fields(RefinerTraining)})
     path = train(config, args.folder, workers=args.workers, threads=args.threads, save_every=args.save_every,
-                 max_minutes=args.max_minutes, start=args.init_from, device=args.device, minutes=args.minutes, eager=args.eager)
+                 max_minutes=args.max_minutes, start=args.init_from, device=args.device, minutes=args.minutes,
+                 eager=args.eager)
     print(f"weights: {path}")
 
 

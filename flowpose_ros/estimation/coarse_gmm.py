@@ -12,6 +12,7 @@ from flowpose_ros.estimation.depth import DepthOptions, depth_agreement, depth_s
 from flowpose_ros.estimation.icp import refine_icp
 from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.networks import CROP_SIZE, Networks
+from flowpose_ros.estimation.select import best_of
 from flowpose_ros.estimation.views import Shape
 from flowpose_ros.geometry.box import translation_from_box
 from flowpose_ros.geometry.camera import CropCamera, crop_around
@@ -104,8 +105,7 @@ def coarse_gmm(target: Target, detection: Detection, first: TemplateFeatures, co
     match = torch.from_numpy(1 / (1 + np.exp(-logits[chosen]))).float().to(T.device)
     if frame.depth is not None:
         T, match = rank_by_depth(target, T, match, depth_options)
-    best = match.argsort(descending=True, stable=True)[:count].tolist()
-    return [Hypothesis(T[i].double().cpu().numpy(), float(match[i])) for i in best]
+    return [Hypothesis(T[i].double().cpu().numpy(), float(match[i])) for i in best_of(match, count).tolist()]
 
 
 def rank_by_depth(target: Target, T_cam_obj: torch.Tensor, match: torch.Tensor,

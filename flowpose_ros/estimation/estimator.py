@@ -18,7 +18,7 @@ from flowpose_ros.estimation.look import Look, Target, join
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks, load_pose_score
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
-from flowpose_ros.estimation.select import rigid, select, symmetric
+from flowpose_ros.estimation.select import best_of, rigid, select, symmetric
 from flowpose_ros.estimation.support import flow_support
 from flowpose_ros.estimation.turns import shape_turns
 from flowpose_ros.estimation.views import FrameTensors, Shape
@@ -166,11 +166,13 @@ class Estimator:
         last, value = looks[-1], scores[-1]
         if options.turned and len(prepared.turns):
             turned = target.look(last.T_cam_obj[value.argmax()] @ prepared.turns)
-            matched = match_poses(target, turned.take(best_of(judged(turned), options.turned)),
+            likeliness = judged(turned)
+            likely = best_of(likeliness, options.turned)
+            matched = match_poses(target, turned.take(likely),
                                   replace(options.match, iterations=min(1, options.match.iterations)), options.fit,
                                   generator)
             looks += matched
-            scores += [judged(look) for look in matched]
+            scores += [likeliness[likely], *(judged(look) for look in matched[1:])]
             last, value = join([last, matched[-1]]), torch.cat([value, scores[-1]])
         clock.lap("match")
         refined = refine_genflow(target, last.take(best_of(value, options.updated)), options.genflow, options.fit,
@@ -188,11 +190,6 @@ class Estimator:
         return PoseEstimate(shape.model.label, instance, T_cam_obj, float(scores[stage][which]),
                             symmetric(covariance[0].double().cpu().numpy()), float(inlier_ratio[0].clamp(0, 1)),
                             detection)
-
-
-def best_of(scores: torch.Tensor, count: int) -> torch.Tensor:
-    """Indices of the `count` best scores [B], best first; of equals the first."""
-    return scores.argsort(descending=True, stable=True)[:count]
 
 
 class Clock:

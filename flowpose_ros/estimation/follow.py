@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from flowpose_ros.estimation.depth import DepthOptions, depth_shares, fit_depth
 from flowpose_ros.estimation.icp import refine_icp
-from flowpose_ros.estimation.look import Target, take
+from flowpose_ros.estimation.look import Target, join, take
 from flowpose_ros.estimation.select import rigid, symmetric
 from flowpose_ros.estimation.support import covariance, supporting
 from flowpose_ros.estimation.views import Views, sane
-from flowpose_ros.networks.flow import RenderView, Update
+from flowpose_ros.networks.flow import Update
 from flowpose_ros.options import option
 
 
@@ -62,7 +62,7 @@ def follow(targets: Sequence[Target], T_cam_obj: Sequence[np.ndarray], options: 
     views = [target.render(torch.from_numpy(T).float()[None].to(networks.device))
              for target, T in zip(targets, T_cam_obj)]
     pictures = torch.cat([target.frame.crop(v.camera) for target, v in zip(targets, views)])
-    network_view = concatenate([v.network_view(target.shape) for target, v in zip(targets, views)])
+    network_view = join([v.network_view(target.shape) for target, v in zip(targets, views)])
     both = networks.flow.encode(torch.cat([pictures, network_view.rgb]))
     query, source = (tuple(f.chunk(2)[i] for f in both) for i in (0, 1))
     update = networks.flow(query, network_view, source, counts=(options.coarse_updates, options.fine_updates))[-1]
@@ -92,9 +92,3 @@ def settle(target: Target, views: Views, update: Update, options: FollowOptions,
         quality = torch.where(shares.measured > 0.2, torch.minimum(quality, shares.agree), quality)
     pose = rigid(views.camera.to_camera(T)[0].double().cpu().numpy())
     return Followed(pose, float(quality), symmetric(covariance(update, views, shape)[0].double().cpu().numpy()))
-
-
-def concatenate(views: Sequence[RenderView]) -> RenderView:
-    """The network's views of several objects as one batch."""
-    return RenderView(*(torch.cat([getattr(v, f.name) for v in views]) for f in fields(RenderView)))
-

@@ -19,6 +19,11 @@ def select(stages: Sequence[torch.Tensor]) -> tuple[int, int]:
     return stage, int(stages[stage].argmax())
 
 
+def best_of(scores: torch.Tensor, count: int) -> torch.Tensor:
+    """Indices of the `count` best scores [B], best first; of equals the first."""
+    return scores.argsort(descending=True, stable=True)[:count]
+
+
 def rigid(T: np.ndarray) -> np.ndarray:
     """T [4,4] with its rotation made orthonormal to double precision."""
     U, _, Vt = np.linalg.svd(T[:3, :3])

@@ -44,18 +44,13 @@ def match_cells(source: torch.Tensor, target: torch.Tensor, cells: torch.Tensor,
     Confidence is the product of both softmaxes (LoFTR 3.3); the place is their mean over the 3 x 3
     cells around the best.
     """
-    B, C, h, w = source.shape
-    asked = source.flatten(2).transpose(1, 2).gather(1, cells[..., None].expand(-1, -1, C))
-    logits = asked @ target.flatten(2) / C ** 0.5
+    h, w = source.shape[-2:]
+    logits = cell_logits(source, target, cells)
     # In logarithms; a row's own normaliser does not change which of its cells is best.
     columns = logits.masked_fill(~on_object[..., None], -1e4).logsumexp(1, keepdim=True)
     rows, both = logits.logsumexp(2), 2 * logits - columns
     best = both.argmax(2)
-    grid = pixel_grid(h, w, source.device).reshape(-1, 2)
-    steps = pixel_grid(3, 3, source.device).reshape(-1, 2) - 1
-    around = grid[best][:, :, None] + steps
-    inside = ((around >= 0) & (around < around.new_tensor([w, h]))).all(-1)
-    index = (around[..., 1].clamp(0, h - 1) * w + around[..., 0].clamp(0, w - 1)).long()
+    around, index, inside = neighbours(best, h, w)
     share = (both.gather(2, index) - rows[..., None]).exp() * inside
     cell = (share[..., None] * around).sum(2) / share.sum(2, keepdim=True).clamp_min(1e-12)
     confidence = (both.gather(2, best[..., None])[..., 0] - rows).exp()
@@ -70,12 +65,24 @@ def found_in_place(source: torch.Tensor, target: torch.Tensor, cells: torch.Tens
 
     Joint features source and target [B,C,h,w]; cells and on_object [B,N] as in `match_cells`.
     """
-    B, C, h, w = source.shape
-    asked = source.flatten(2).transpose(1, 2).gather(1, cells[..., None].expand(-1, -1, C))
-    logits = asked @ target.flatten(2) / C ** 0.5
-    steps = pixel_grid(3, 3, source.device).reshape(-1, 2).long() - 1
-    around = torch.stack([cells % w, cells // w], -1)[:, :, None] + steps
-    inside = ((around >= 0) & (around < around.new_tensor([w, h]))).all(-1)
-    index = around[..., 1].clamp(0, h - 1) * w + around[..., 0].clamp(0, w - 1)
+    h, w = source.shape[-2:]
+    logits = cell_logits(source, target, cells)
+    _, index, inside = neighbours(cells, h, w)
     share = ((logits.gather(2, index) - logits.logsumexp(2, keepdim=True)).exp() * inside).sum(2)
     return ((share + SHARE_FLOOR).log() * on_object).sum(1) / on_object.sum(1).clamp_min(1)
+
+
+def cell_logits(source: torch.Tensor, target: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """Correlations [B,N,h*w] of the source cells [B,N] with all target cells; features [B,C,h,w]."""
+    C = source.shape[1]
+    asked = source.flatten(2).transpose(1, 2).gather(1, cells[..., None].expand(-1, -1, C))
+    return asked @ target.flatten(2) / C ** 0.5
+
+
+def neighbours(cells: torch.Tensor, h: int, w: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The 3 x 3 cells around cells [B,N] (v * w + u) of h x w: their places [B,N,9,2] (u, v), themselves [B,N,9],
+    clamped to the picture, and which lie inside it."""
+    steps = pixel_grid(3, 3, cells.device).reshape(-1, 2).long() - 1
+    around = torch.stack([cells % w, cells // w], -1)[:, :, None] + steps
+    inside = ((around >= 0) & (around < around.new_tensor([w, h]))).all(-1)
+    return around, around[..., 1].clamp(0, h - 1) * w + around[..., 0].clamp(0, w - 1), inside

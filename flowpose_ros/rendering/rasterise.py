@@ -50,10 +50,10 @@ def visible_triangles(corners: torch.Tensor, picture: torch.Tensor, K: torch.Ten
     spans = edges.high - edges.low
     count = spans.prod(1)
     for first, last in _portions(count):
-        part, span = slice(first, last), spans[first:last]
-        triangle = torch.repeat_interleave(torch.arange(first, last, device=count.device), count[part])
-        place = torch.arange(len(triangle), device=count.device) - (count[part].cumsum(0) - count[part])[triangle - first]
-        across = span[:, 0][triangle - first]
+        pixels = count[first:last]
+        triangle = torch.repeat_interleave(torch.arange(first, last, device=count.device), pixels)
+        place = torch.arange(len(triangle), device=count.device) - (pixels.cumsum(0) - pixels)[triangle - first]
+        across = spans[triangle, 0]
         u = edges.low[triangle, 0] + place % across
         v = edges.low[triangle, 1] + place // across
         weights = _weights(edges.edge, triangle, u, v)
