@@ -54,14 +54,6 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class Hypothesis:
-    """A candidate pose from the coarse stage: T_cam_obj [4,4] float64, metres; score in [0,1]."""
-
-    T_cam_obj: np.ndarray
-    score: float
-
-
-@dataclass(frozen=True)
 class PoseEstimate:
     """The answer for one detection.
 

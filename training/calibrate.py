@@ -18,13 +18,15 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from flowpose_ros.estimation.coarse_gmm import GmmOptions, TemplateFeatures, coarse_gmm, template_features
+from flowpose_ros.estimation.coarse_gmm import GmmOptions, coarse_gmm
 from flowpose_ros.estimation.depth import DepthOptions
+from flowpose_ros.estimation.estimator import EstimatorOptions
 from flowpose_ros.estimation.judge import witnesses
 from flowpose_ros.estimation.look import Target, join
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import CROP_SIZE, Networks, load_networks
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
+from flowpose_ros.estimation.template_features import TemplateFeatures, template_features
 from flowpose_ros.estimation.turns import shape_turns
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.evaluation.metrics import mssd
@@ -76,7 +78,7 @@ def judgement_of(case: Case, depth: bool, first: TemplateFeatures, shape: Shape,
     found = coarse_gmm(target, Detection(case.model.label, box_of(case, rng)), first, hypotheses - 1, GmmOptions(),
                        DepthOptions(), rng)
     near = nominal_pose(case.T_cam_obj, case.model.mesh.center, case.model.mesh.diameter, rng, 0.5)
-    start = torch.from_numpy(np.stack([*(h.T_cam_obj for h in found), near])).float().to(networks.device)
+    start = torch.cat([found.T_cam_obj, torch.from_numpy(near)[None].to(found.T_cam_obj)])
     generator = torch.Generator().manual_seed(0)
     looks = match_poses(target, target.look(start), MatchOptions(), DepthOptions(), generator)
     last, turns = looks[-1], shape_turns(case.model, renderer)
@@ -151,7 +153,7 @@ class Gatherer:
     def judgements(self, index: int) -> dict[bool, Judgement]:
         """Scene `index` judged without depth and, if it has any, with it."""
         case, rng = synthetic_case(self.maker, index), np.random.default_rng([self.maker.seed, index])
-        views = render_views(case.model.mesh, self.maker.renderer, super_fibonacci(GmmOptions().templates), CROP_SIZE)
+        views = render_views(case.model.mesh, self.maker.renderer, super_fibonacci(EstimatorOptions().templates), CROP_SIZE)
         shape, first = Shape.of(case.model, self.networks.device), template_features(views, self.networks)
         return {depth: judgement_of(case, depth, first, shape, self.networks, self.maker.renderer, self.hypotheses, rng)
                 for depth in ((False, True) if case.frame.depth is not None else (False,))}

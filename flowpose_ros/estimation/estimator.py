@@ -11,15 +11,18 @@ import torch
 
 from flowpose_ros.cache import cache_folder
 from flowpose_ros.errors import DetectionError, FlowposeError, OptionError
-from flowpose_ros.estimation.coarse_gmm import GmmOptions, TemplateFeatures, coarse_gmm, template_features
+from flowpose_ros.estimation.coarse_flow_vote import FlowVoteOptions, coarse_flow_vote
+from flowpose_ros.estimation.coarse_gmm import GmmOptions, coarse_gmm
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.judge import judge
+from flowpose_ros.estimation.hypotheses import Hypotheses
 from flowpose_ros.estimation.look import Look, Target, join
 from flowpose_ros.estimation.match import MatchOptions, match_poses
-from flowpose_ros.estimation.networks import CROP_SIZE, load_networks, load_pose_score
+from flowpose_ros.estimation.networks import load_networks, load_pose_score
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
-from flowpose_ros.estimation.select import best_of, rigid, select, symmetric
+from flowpose_ros.estimation.select import best_of, distinct_best, rigid, select, symmetric
 from flowpose_ros.estimation.support import flow_support
+from flowpose_ros.estimation.template_features import TemplateFeatures, load_template_features
 from flowpose_ros.estimation.turns import shape_turns
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.geometry.camera import box_around, project
@@ -30,20 +33,28 @@ from flowpose_ros.options import check_options, option
 from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEstimate
 from flowpose_ros.rendering.raycast import RaycastRenderer
 from flowpose_ros.rendering.renderer import Renderer
-from flowpose_ros.rendering.templates import load_templates
 
 MIN_BOX = 8.0
 """Boxes with a shorter side, in pixels, show too little of an object."""
+
+SAME = np.radians(8)
+"""Hypotheses nearer than this are one."""
+COARSE = {"gmm": ("gmm",), "flow_vote": ("flow_vote",), "auto": ("flow_vote", "gmm")}
+"""Coarse stages that each choice asks, in this order."""
 
 
 @dataclass(frozen=True)
 class EstimatorOptions:
     """What a user chooses; the stages' own options are nested."""
 
-    coarse: str = option("gmm", "coarse stage", choices=("gmm",), runtime=False)
+    coarse: str = option("gmm", "coarse stage: GenFlow's, RefPose's, or RefPose's first and GenFlow's where its poses are "
+                                "in doubt", choices=("gmm", "flow_vote", "auto"), runtime=False)
     refiner: str = option("genflow", "refinement", choices=("genflow",), runtime=False)
     depth: str = option("auto", "use depth: if there is any, always, or never", choices=("auto", "on", "off"),
                         runtime=False)
+    sure: float = option(0.5, "score from which auto asks no other stage", low=0.0, high=1.0)
+    templates: int = option(128, "evenly spread views of each object that detections are compared with", low=12,
+                            high=2000, runtime=False)
     hypotheses: int = option(5, "hypotheses that are matched for each detection", low=1, high=64)
     turned: int = option(2, "poses that only print and colour tell from the best match, matched as well; 0 for none",
                          low=0, high=24)
@@ -53,6 +64,7 @@ class EstimatorOptions:
     device: str = option("auto", "where the networks run", choices=("auto", "cpu", "cuda"), runtime=False)
     weights: str = option("", "folder of weights; the shipped ones if empty", runtime=False)
     gmm: GmmOptions = field(default_factory=GmmOptions)
+    vote: FlowVoteOptions = field(default_factory=FlowVoteOptions)
     match: MatchOptions = field(default_factory=MatchOptions)
     genflow: GenFlowOptions = field(default_factory=GenFlowOptions)
     fit: DepthOptions = field(default_factory=DepthOptions)
@@ -96,10 +108,10 @@ class Estimator:
     def _prepare(self, label: str, progress: Callable[[float], None] | None = None) -> Prepared:
         model = self.catalogue[label]
         if model.label not in self._prepared:
-            templates = load_templates(model.mesh, self._renderer, self.options.gmm.templates, CROP_SIZE,
-                                       cache_folder(), progress)
             self._prepared[model.label] = Prepared(
-                Shape.of(model, self._networks.device), template_features(templates, self._networks),
+                Shape.of(model, self._networks.device),
+                load_template_features(model.mesh, self._renderer, self._networks, self.options.templates,
+                                       cache_folder(), progress),
                 shape_turns(model, self._renderer).to(self._networks.device))
         return self._prepared[model.label]
 
@@ -152,18 +164,29 @@ class Estimator:
         clock.lap("prepare")
         shape = prepared.shape
         target = Target(tensors, shape, self._networks, self._renderer)
-        hypotheses = coarse_gmm(target, seen, prepared.templates, options.hypotheses, options.gmm, options.fit,
-                                np.random.default_rng([options.seed, index]))
-        start = torch.from_numpy(np.stack([h.T_cam_obj for h in hypotheses])).float().to(self._networks.device)
-        clock.lap("coarse")
         generator = torch.Generator().manual_seed(options.seed)
 
         def judged(look: Look) -> torch.Tensor:
             return judge(target, look, self._pose_score, options.fit)
 
-        looks = match_poses(target, target.look(start), options.match, options.fit, generator)
-        scores = [judged(look) for look in looks]
-        last, value = looks[-1], scores[-1]
+        looks: list[Look] = []
+        scores: list[torch.Tensor] = []
+        ends: list[int] = []
+        for coarse in COARSE[options.coarse]:
+            found = self._coarse(coarse, target, seen, prepared.templates, index, generator)
+            clock.lap("coarse")
+            first = target.look(found.T_cam_obj)
+            if len(found.T_cam_obj) > options.hypotheses:
+                first = first.take(distinct_best(found.T_cam_obj.double().cpu().numpy(), judged(first),
+                                                 shape.model.symmetries, options.hypotheses, SAME))
+            matched = match_poses(target, first, options.match, options.fit, generator)
+            looks += matched
+            scores += [judged(look) for look in matched]
+            ends.append(len(looks) - 1)
+            clock.lap("match")
+            if scores[-1].max() >= options.sure:
+                break
+        last, value = join([looks[k] for k in ends]), torch.cat([scores[k] for k in ends])
         if options.turned and len(prepared.turns):
             turned = target.look(last.T_cam_obj[value.argmax()] @ prepared.turns)
             likeliness = judged(turned)
@@ -190,6 +213,15 @@ class Estimator:
         return PoseEstimate(shape.model.label, instance, T_cam_obj, float(scores[stage][which]),
                             symmetric(covariance[0].double().cpu().numpy()), float(inlier_ratio[0].clamp(0, 1)),
                             detection)
+
+    def _coarse(self, name: str, target: Target, detection: Detection, templates: TemplateFeatures, index: int,
+                generator: torch.Generator) -> Hypotheses:
+        """Hypotheses of a detection by the coarse stage of that name."""
+        options = self.options
+        if name == "flow_vote":
+            return coarse_flow_vote(target, detection, templates, options.vote, options.fit, generator)
+        return coarse_gmm(target, detection, templates, options.hypotheses, options.gmm, options.fit,
+                          np.random.default_rng([options.seed, index]))
 
 
 class Clock:

@@ -11,7 +11,7 @@ from flowpose_ros.errors import WeightsError
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.pose_score import PoseScore, PoseScoreConfig
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig
-from flowpose_ros.networks.weights import load_network, shipped_folder
+from flowpose_ros.networks.weights import file_hash, load_network, shipped_folder
 
 CROP_SIZE = 128
 """Side in pixels of the crops that the shipped weights were trained on."""
@@ -19,11 +19,13 @@ CROP_SIZE = 128
 
 @dataclass(frozen=True)
 class Networks:
-    """flow: the refiner and its features; scorer: compares templates with the query."""
+    """flow: the refiner and its features; scorer: compares templates with the query; fingerprint: the hash of the
+    features' weights."""
 
     flow: GenFlow
     scorer: Scorer
     device: torch.device
+    fingerprint: str
 
 
 def load_networks(folder: str, device: str) -> Networks:
@@ -38,7 +40,7 @@ def load_networks(folder: str, device: str) -> Networks:
     scorer = load_network(root / "scorer.safetensors", "scorer", ScorerConfig, Scorer)
     # On a CPU instance norms take twice as long with channels last.
     flow.to(chosen, memory_format=torch.channels_last if chosen.type == "cuda" else torch.contiguous_format)
-    return Networks(flow, scorer.to(chosen), chosen)
+    return Networks(flow, scorer.to(chosen), chosen, file_hash(_refiner(root)))
 
 
 def load_pose_score(folder: str, device: torch.device) -> PoseScore:

@@ -43,8 +43,14 @@ def refine_genflow(target: Target, first: Look, options: GenFlowOptions, depth_o
 @torch.no_grad()
 def update_once(target: Target, look: Look, depth_options: DepthOptions, generator: torch.Generator) -> torch.Tensor:
     """T_cam_obj [B,4,4] after the network's updates, and RANSAC-Kabsch where there is depth."""
+    return pose_of(target, look, last_update(target, look), depth_options, generator)
+
+
+@torch.no_grad()
+def pose_of(target: Target, look: Look, update: Update, depth_options: DepthOptions, generator: torch.Generator
+            ) -> torch.Tensor:
+    """T_cam_obj [B,4,4] that an update of a look says: its own without depth, that of RANSAC-Kabsch with it."""
     views, shape = look.views, target.shape
-    update = last_update(target, look)
     T_crop = sane(update.T_crop_obj, views, shape)
     if look.depth is not None:
         fitted, _, _ = fit_depth(update.xyz, update.field.flow + update.pixel, torch.sigmoid(update.field.certainty),

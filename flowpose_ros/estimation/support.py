@@ -34,7 +34,8 @@ def supporting(update: Update, T_crop_obj: torch.Tensor, K: torch.Tensor, inlier
 
 
 def covariance(update: Update, views: Views, shape: Shape) -> torch.Tensor:
-    """Covariance [B,6,6] of (translation, rotation vector) about the mesh's origin, camera axes."""
+    """Covariance [B,6,6] of (translation, rotation vector) about the mesh's origin, camera axes; wide along axes of
+    revolution, about which nothing tells a turn."""
     B = len(views.T_crop_obj)
     radius = shape.center.new_full((B,), shape.radius)
     center = shape.center.expand(B, 3)
@@ -53,4 +54,5 @@ def covariance(update: Update, views: Views, shape: Shape) -> torch.Tensor:
     G = torch.zeros(B, 6, 6, device=R.device)
     G[:, :3, :3] = G[:, 3:, 3:] = views.camera.R_crop_cam.transpose(1, 2)
     J = G @ A
-    return J @ about_center @ J.transpose(1, 2)
+    free = shape.model.symmetries.free_covariance(views.camera.to_camera(views.T_crop_obj))
+    return J @ about_center @ J.transpose(1, 2) + free

@@ -54,6 +54,18 @@ class SymmetryGroup:
         axes = [_axis(i, axis, scale) for i, axis in enumerate(entry.get("symmetries_continuous") or ())]
         return SymmetryGroup(np.array(discrete).reshape(-1, 4, 4), tuple(axes))
 
+    def free_covariance(self, T_cam_obj: torch.Tensor) -> torch.Tensor:
+        """Covariance [B,6,6] of (translation m, rotation vector rad) about the mesh's origin, camera axes, of poses
+        T_cam_obj [B,4,4] that may be turned about each axis of revolution by any angle, all equally likely."""
+        R = T_cam_obj[:, :3, :3]
+        total = R.new_zeros(len(R), 6, 6)
+        for axis in self.axes:
+            turn = R @ R.new_tensor(axis.direction)
+            # The origin goes round the axis.
+            motion = torch.cat([torch.linalg.cross(R @ R.new_tensor(axis.offset), turn), turn], -1)
+            total += math.pi ** 2 / 3 * motion[:, :, None] * motion[:, None, :]
+        return total
+
     @property
     def is_trivial(self) -> bool:
         """Whether the object has no symmetry."""

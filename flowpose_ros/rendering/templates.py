@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from flowpose_ros.cache import kept
 from flowpose_ros.geometry.crops import PADDING, crop_for_poses
 from flowpose_ros.geometry.rotations import super_fibonacci
 from flowpose_ros.geometry.transforms import make_transform
@@ -36,9 +31,6 @@ class Templates:
     rotations: torch.Tensor
     rgb: torch.Tensor
     mask: torch.Tensor
-
-
-TENSORS = tuple(field.name for field in fields(Templates))
 
 
 def view_cameras(mesh: Mesh, rotations: np.ndarray, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,41 +64,6 @@ def load_templates(mesh: Mesh, renderer: Renderer, count: int, size: int, cache:
 
     A file that is truncated, changed or of another kind is made again.
     """
-    key = hashlib.sha256(f"{VERSION} {mesh.content_hash} {count} {size} {PADDING} {DISTANCE}".encode())
-    path = cache / "templates" / f"{key.hexdigest()[:32]}.safetensors"
-    found = _read(path)
-    if found is None:
-        found = render_views(mesh, renderer, super_fibonacci(count), size, progress)
-        _write(path, found)
-    return found
-
-
-def _read(path: Path) -> Templates | None:
-    try:
-        with safe_open(str(path), "pt") as file:
-            found = Templates(*(file.get_tensor(name) for name in TENSORS))
-            whole = (file.metadata() or {}).get("digest") == _digest(path, found)
-    except (OSError, SafetensorError):
-        return None
-    return found if whole else None
-
-
-def _write(path: Path, templates: Templates) -> None:
-    """Write whole or not at all; a cache that cannot be written is done without."""
-    part = path.with_suffix(f".{uuid.uuid4().hex}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: getattr(templates, name) for name in TENSORS}, part,
-                  {"digest": _digest(path, templates)})
-        os.replace(part, path)
-    except (OSError, SafetensorError):
-        with contextlib.suppress(OSError):
-            part.unlink()
-
-
-def _digest(path: Path, templates: Templates) -> str:
-    """Of the content, and of the name, so that a file of other templates is not taken for these."""
-    digest = hashlib.sha256(path.stem.encode())
-    for name in TENSORS:
-        digest.update(getattr(templates, name).contiguous().numpy())
-    return digest.hexdigest()
+    key = f"{VERSION} {mesh.content_hash} {count} {size} {PADDING} {DISTANCE}"
+    return Templates(**kept(cache / "templates", key, lambda: vars(
+        render_views(mesh, renderer, super_fibonacci(count), size, progress))))

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from flowpose_ros.errors import DetectionError
-from flowpose_ros.estimation.coarse_gmm import GmmOptions, box_crop, draw_rotations, place, spread_best
+from flowpose_ros.estimation.box_start import box_crop, place
+from flowpose_ros.estimation.coarse_gmm import GmmOptions, draw_rotations
 from flowpose_ros.estimation.estimator import check_detection
 from flowpose_ros.estimation.select import select
+from flowpose_ros.estimation.template_features import spread_best
 from flowpose_ros.estimation.views import Shape
 from flowpose_ros.geometry.camera import box_around, project
 from flowpose_ros.geometry.rotations import angles_between, mean_nearest_angle, random_rotations, super_fibonacci

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import torch
+from scipy.spatial.transform import Rotation
 
 from flowpose_ros.errors import GeometryError
 from flowpose_ros.geometry.rotations import angles_between, random_rotations
@@ -112,3 +114,19 @@ def test_nearest_turns_a_sphere_all_the_way_about_its_center():
     found = group.nearest(T, T_reference)
     np.testing.assert_allclose(found[:3, :3], T_reference[:3, :3], atol=1e-12)
     np.testing.assert_allclose((found @ [*center, 1]), T @ [*center, 1], atol=1e-12)
+
+
+def test_free_covariance_is_wide_along_the_axis_alone():
+    T, line = random_pose(5), axis((0, 0.6, 0.8), (0.02, -0.01, 0.03))
+    free = SymmetryGroup(np.zeros((0, 4, 4)), (line,)).free_covariance(torch.from_numpy(T)[None])[0].numpy()
+    step = 1e-5
+    turned = T @ line.rotations(np.array([step]))[0]
+    motion = np.concatenate([turned[:3, 3] - T[:3, 3],
+                             Rotation.from_matrix(turned[:3, :3] @ T[:3, :3].T).as_rotvec()]) / step
+    np.testing.assert_allclose(free, np.pi ** 2 / 3 * np.outer(motion, motion), atol=1e-4)
+    assert np.sqrt(np.trace(free[3:, 3:])) == pytest.approx(np.pi / np.sqrt(3))
+
+
+def test_without_axes_nothing_is_free():
+    group = SymmetryGroup(HALF_TURN_Z[None])
+    assert not group.free_covariance(torch.eye(4)[None]).any()
