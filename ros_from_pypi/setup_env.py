@@ -9,6 +9,7 @@ Environment:
                          or pip's default index may bring the much larger CUDA build
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMPS = VENV / "setup_stamps.json"
 LOG = VENV / "setup.log"
+INTERFACE_WHEELS = VENV / "interface_wheels"
 
 TORCH = "torch==2.13.0"
 OLDEST_PYTHON = (3, 10)
@@ -44,11 +46,16 @@ class SetupError(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to install, done again when the contents of its input files change."""
+    """One thing to install, done again when the contents of its input files change.
+
+    ahead: gives Python commands that need nothing of the other steps; they run beside these and have ended before
+    `install` begins.
+    """
 
     title: str
     inputs: tuple
     install: Callable[[], None]
+    ahead: Callable[[], tuple] = tuple
 
 
 def main():
@@ -81,7 +88,7 @@ def wheel_steps():
         torch_step(),
         Step("libraries and ROS 2", (core, ros, test), lambda: pip("install", *listed(core, ros, test))),
         Step("OpenGL", (opengl,), lambda: pip("install", "--no-deps", *listed(opengl))),
-        Step("message packages (compiled)", interface_files, install_interfaces),
+        Step("message packages (compiled)", interface_files, install_interfaces, ahead=interface_wheels),
         Step("adapters", (HERE / "adapters" / "pyproject.toml",), lambda: install_editable(HERE / "adapters")),
         flowpose_step(),
     ]
@@ -114,20 +121,22 @@ def torch_step(*limits):
 
     def install():
         for choice in choices[:-1]:
-            if run("-m", "pip", "install", choice, *limits) == 0:
+            if run("-m", "pip", "install", "--no-compile", choice, *limits) == 0:
                 return
         pip("install", choices[-1], *limits)
 
     return Step(choices[0], (), install)
 
 
-def install_interfaces():
-    """Compile the message packages side by side, then install the wheels."""
-    wheels = VENV / "interface_wheels"
-    shutil.rmtree(wheels, ignore_errors=True)
+def interface_wheels():
+    """Commands that compile the message packages, side by side, each in an environment of its own."""
+    shutil.rmtree(INTERFACE_WHEELS, ignore_errors=True)
     sources = [HERE / "interfaces" / name for name in INTERFACES]
-    run_all(*(("-m", "pip", "wheel", "--no-deps", "--wheel-dir", wheels, source) for source in sources))
-    pip("install", "--no-deps", "--force-reinstall", *sorted(wheels.glob("*.whl")))
+    return tuple(("-m", "pip", "wheel", "--no-deps", "--wheel-dir", INTERFACE_WHEELS, source) for source in sources)
+
+
+def install_interfaces():
+    pip("install", "--no-deps", "--force-reinstall", *sorted(INTERFACE_WHEELS.glob("*.whl")))
 
 
 def install_editable(folder):
@@ -215,10 +224,18 @@ def bring_up_to_date(steps, kind):
         make_venv(clear=known is not None)
         stamps = {"kind": kind}
     due = [step for step in steps if stamps.get(step.title) != fingerprint(step)]
-    for number, step in enumerate(due, start=1):
-        with_progress(f"{number}/{len(due)} {step.title}", step.install)
-        stamps[step.title] = fingerprint(step)
-        STAMPS.write_text(json.dumps(stamps, indent=2))
+    running = {step.title: [start(command) for command in step.ahead()] for step in due}
+    try:
+        for number, step in enumerate(due, start=1):
+            with with_progress(f"{number}/{len(due)} {step.title}"):
+                finish(running.pop(step.title))
+                step.install()
+            stamps[step.title] = fingerprint(step)
+            STAMPS.write_text(json.dumps(stamps, indent=2))
+    finally:
+        for process in (process for processes in running.values() for process in processes):
+            process.terminate()
+            process.wait()
     return bool(due)
 
 
@@ -236,15 +253,17 @@ def fingerprint(step):
     return digest.hexdigest()
 
 
-def with_progress(title, install):
+@contextlib.contextmanager
+def with_progress(title):
     begin = time.monotonic()
     print(f"set-up: {title} ...", flush=True)
-    install()
+    yield
     print(f"set-up: {title} done in {time.monotonic() - begin:.0f} s", flush=True)
 
 
-def pip(*arguments):
-    run_all(("-m", "pip", *arguments))
+def pip(verb, *arguments):
+    """Run pip; what is installed is compiled to bytecode when it is first imported, most of it never."""
+    run_all(("-m", "pip", verb, *["--no-compile"] * (verb == "install"), *arguments))
 
 
 def run(*arguments):
@@ -254,7 +273,11 @@ def run(*arguments):
 
 def run_all(*commands):
     """Run Python commands in .venv side by side; raises SetupError with the log's end when one fails."""
-    processes = [start(arguments) for arguments in commands]
+    finish([start(arguments) for arguments in commands])
+
+
+def finish(processes):
+    """Wait for commands to end; raises SetupError with the log's end when one has failed."""
     if any([wait(process) for process in processes]):
         end = "\n".join(LOG.read_text(errors="replace").splitlines()[-15:])
         raise SetupError(f"a command failed; the end of {LOG}:\n{end}")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def setup_env(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PYTHON", tmp_path / ".venv" / "bin" / "python")
     monkeypatch.setattr(module, "STAMPS", tmp_path / ".venv" / "setup_stamps.json")
     monkeypatch.setattr(module, "LOG", tmp_path / ".venv" / "setup.log")
+    # Nothing here asks for pip, which takes most of the time of making an environment.
+    monkeypatch.setattr(module, "make_venv", lambda clear: subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", *["--clear"] * clear, module.VENV], check=True))
     return module
 
 
@@ -68,6 +72,47 @@ def test_a_failed_step_is_tried_again_and_quotes_the_log(setup_env):
     for _ in range(2):
         with pytest.raises(setup_env.SetupError, match="the index is not reachable"):
             setup_env.bring_up_to_date([broken], "one kind")
+
+
+def test_what_a_step_needs_ahead_runs_beside_the_steps_before(setup_env, tmp_path):
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    code = f"import pathlib, time; pathlib.Path({str(begun)!r}).touch(); time.sleep(1); pathlib.Path({str(ended)!r}).touch()"
+    seen = []
+
+    def first():
+        while not begun.exists():
+            assert not setup_env.run("-c", "import time; time.sleep(0.05)")
+        seen.append(ended.exists())
+
+    made = [setup_env.Step("first", (), first),
+            setup_env.Step("second", (), lambda: seen.append(ended.exists()), ahead=lambda: (("-c", code),))]
+    setup_env.bring_up_to_date(made, "one kind")
+    assert seen == [False, True]
+
+
+def test_when_a_step_fails_nothing_is_left_running(setup_env, tmp_path):
+    pid = tmp_path / "pid"
+    code = f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(60)"
+
+    def broken():
+        while not pid.exists() or not pid.read_text():
+            pass
+        raise setup_env.SetupError("no")
+
+    made = [setup_env.Step("broken", (), broken), setup_env.Step("slow", (), list, ahead=lambda: (("-c", code),))]
+    with pytest.raises(setup_env.SetupError, match="no"):
+        setup_env.bring_up_to_date(made, "one kind")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+def test_a_command_that_fails_ahead_stops_the_set_up(setup_env):
+    code = "import sys; sys.exit('does not compile')"
+    ran = []
+    broken = setup_env.Step("broken", (), lambda: ran.append(1), ahead=lambda: (("-c", code),))
+    with pytest.raises(setup_env.SetupError, match="does not compile"):
+        setup_env.bring_up_to_date([broken], "one kind")
+    assert not ran
 
 
 @pytest.mark.skipif(not Path("/usr/bin/dpkg-query").exists(), reason="asks Debian's package database")

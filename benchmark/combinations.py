@@ -1,0 +1,125 @@
+"""Every coarse stage with every refinement, and what auto makes of them: scores and seconds per object, measured in one
+run, and how many times the fastest each takes.
+
+    python benchmark/combinations.py path/to/bop/dataset
+    python benchmark/combinations.py --synthetic 40 --depth off
+
+A dataset's annotated boxes are its detections. Synthetic scenes are of objects that nothing is trained on; their score
+is the average recall by MSSD.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tqdm import tqdm  # noqa: E402
+
+from flowpose_ros.errors import FlowposeError  # noqa: E402
+from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions  # noqa: E402
+from flowpose_ros.evaluation.bop_dataset import BopDataset, detections_of  # noqa: E402
+from flowpose_ros.evaluation.metrics import mssd  # noqa: E402
+from flowpose_ros.evaluation.results import ResultRow  # noqa: E402
+from flowpose_ros.evaluation.scores import SHARE_THRESHOLDS, evaluate  # noqa: E402
+from flowpose_ros.evaluation.table import format_table  # noqa: E402
+from flowpose_ros.evaluation.targets import targets_from_ground_truth  # noqa: E402
+from flowpose_ros.objects.catalogue import Catalogue  # noqa: E402
+from flowpose_ros.records import Detection  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Scores by name, and the median seconds of an object."""
+
+    scores: dict[str, float]
+    seconds: float
+
+
+def choices(name: str) -> tuple[str, ...]:
+    """The choices of an option of the estimator."""
+    return next(f.metadata["choices"] for f in fields(EstimatorOptions) if f.name == name)
+
+
+def on_dataset(dataset: BopDataset, options: EstimatorOptions, title: str) -> Outcome:
+    """Scores of the annotated images of a dataset."""
+    estimator = Estimator(dataset.catalogue, options)
+    estimator.warm_up()
+    rows, seconds = [], []
+    for image_id in tqdm(dataset.images, desc=title, unit="image", disable=None):
+        frame, detections = dataset.frame(image_id), detections_of(dataset.ground_truth(image_id))
+        for detection in detections:
+            begin = time.perf_counter()
+            found = estimator.estimate(frame, [detection]).estimates
+            seconds.append(time.perf_counter() - begin)
+            rows += [ResultRow(image_id, dataset.catalogue[e.label].obj_id, e.score, e.T_cam_obj, seconds[-1])
+                     for e in found]
+    total = evaluate(dataset, rows, targets_from_ground_truth(dataset)).total
+    scores = {"AR": total.ar, "MSSD": total.ar_mssd, "MSPD": total.ar_mspd, "VSD": total.ar_vsd}
+    return Outcome(scores, float(np.median(seconds)))
+
+
+def on_synthetic(count: int, options: EstimatorOptions, title: str) -> Outcome:
+    """Average recall by MSSD on synthetic scenes of held-out objects, each box jittered as a detector's."""
+    from training.calibrate import box_of
+    from training.validate import synthetic_cases
+
+    cases = list(synthetic_cases("held_out", count, seed=9001))
+    estimator = Estimator(Catalogue([case.model for case in cases]), options)
+    estimator.warm_up()
+    errors, seconds = [], []
+    for i, case in enumerate(tqdm(cases, desc=title, unit="scene", disable=None)):
+        if options.depth == "on" and case.frame.depth is None:
+            continue
+        detection = Detection(case.model.label, box_of(case, np.random.default_rng(i)))
+        begin = time.perf_counter()
+        found = estimator.estimate(case.frame, [detection]).estimates
+        seconds.append(time.perf_counter() - begin)
+        mesh, symmetries = case.model.mesh, case.model.symmetries.transforms(0.1)
+        errors.append(min([mssd(e.T_cam_obj, case.T_cam_obj, mesh.surface_points(500), symmetries) / mesh.diameter
+                           for e in found], default=np.inf))
+    recall = np.mean([np.mean(np.array(errors) < threshold) for threshold in SHARE_THRESHOLDS])
+    return Outcome({"AR MSSD": float(recall), "< 0.1 d": float(np.mean(np.array(errors) < 0.1))},
+                   float(np.median(seconds)))
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", nargs="?", type=Path, default=ROOT / "demo", help="BOP dataset (default: the demo)")
+    parser.add_argument("--synthetic", metavar="N", type=int, help="N synthetic scenes in place of a dataset")
+    parser.add_argument("--depth", nargs="+", choices=("off", "on"), default=["off", "on"])
+    parser.add_argument("--coarse", nargs="+", choices=choices("coarse"), default=list(choices("coarse")))
+    parser.add_argument("--refiner", nargs="+", choices=choices("refiner"), default=list(choices("refiner")))
+    parser.add_argument("--weights", default="", help="folder of weights (default: the shipped ones)")
+    args = parser.parse_args()
+    try:
+        for depth in args.depth:
+            found = {}
+            for coarse, refiner in itertools.product(args.coarse, args.refiner):
+                options = EstimatorOptions(coarse=coarse, refiner=refiner, depth=depth, weights=args.weights)
+                title = f"{coarse} + {refiner}"
+                found[title] = (on_synthetic(args.synthetic, options, title) if args.synthetic
+                                else on_dataset(BopDataset(args.dataset), options, title))
+            fastest = min(outcome.seconds for outcome in found.values())
+            names = list(next(iter(found.values())).scores)
+            print(f"{'RGB-D' if depth == 'on' else 'RGB'}:")
+            print(format_table(("coarse + refiner", *names, "s per object", "times the fastest"),
+                               [(title, *outcome.scores.values(), outcome.seconds, outcome.seconds / fastest)
+                                for title, outcome in found.items()]))
+    except FlowposeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
