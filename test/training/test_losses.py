@@ -13,9 +13,8 @@ from flowpose_ros.geometry.transforms import exp_so3
 from flowpose_ros.networks.flow import SIZES, GenFlow, Update
 from flowpose_ros.networks.update import FlowField
 from training.losses import (LossWeights, field_losses, laplace_mixture_nll, masked_mean, matching_loss,
-                             point_distance, pose_loss, refiner_loss, sensitivity_spread)
+                             point_distance, pose_loss, refiner_loss, sensitivity_spread, view_of)
 from training.pairs import PairBatch, collate
-from training.learner import view_of
 
 S = 64
 CELLS = 16
