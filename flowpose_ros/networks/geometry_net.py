@@ -27,6 +27,8 @@ OFF_OBJECT = -1e4
 """Added to the logit of a cell that gets no attention; not infinite, as a render may be empty."""
 LOG_SCALES = -5.0, 1.0
 """Limits of the logarithm of the error's scale, in radii."""
+MATCHES_LOG_SCALE = -2.0
+"""What it is before anything is learnt: that of the matches."""
 LEAST_VISIBLE = 0.1
 """Cells that show the object with less probability do not take part in the pose."""
 
@@ -75,7 +77,7 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class _Level:
+class Level:
     """What attention looks at in one resolution: features of both images, the render's values and its cover."""
 
     query: torch.Tensor
@@ -83,9 +85,9 @@ class _Level:
     reference: torch.Tensor
     cover: torch.Tensor
 
-    def halved(self) -> _Level:
+    def halved(self) -> Level:
         """Half the resolution. Pooling the features equals pooling their correlation."""
-        return _Level(F.avg_pool2d(self.query, 2), F.avg_pool2d(self.source, 2),
+        return Level(F.avg_pool2d(self.query, 2), F.avg_pool2d(self.source, 2),
                       *cell_points(self.reference, self.cover[:, 0], 2))
 
 
@@ -102,14 +104,14 @@ class GuidedAttention(nn.Module):
         else:
             self.log_temperature = nn.Parameter(torch.zeros(()))
 
-    def forward(self, x: torch.Tensor, level: _Level) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, x: torch.Tensor, level: Level) -> tuple[torch.Tensor, torch.Tensor]:
         """Features [B,C,h,w] of the query cells, and the reference [B,R,h,w] that attention brought to them."""
         brought = self.attention(x, level) @ level.reference.flatten(2).transpose(1, 2)
         brought = brought.transpose(1, 2).reshape_as(level.reference)
         # The projection of a mean is the mean of projections.
         return x + F.relu(self.merge(torch.cat([x, self.value(brought)], 1))), brought
 
-    def attention(self, x: torch.Tensor, level: _Level) -> torch.Tensor:
+    def attention(self, x: torch.Tensor, level: Level) -> torch.Tensor:
         """How much [B,h*w,h*w] each query cell attends to each of the render's; nothing to those off the object."""
         query, source, temperature = level.query, level.source, 1.0
         if self.learned:
@@ -150,8 +152,9 @@ class GeometryNet(nn.Module):
         self.up_4 = ResidualBlock(w8 + w4, w4, norm="group")
         self.head = nn.Conv2d(w4, 2 * w4, 3, 1, 1)
         self.geometry = nn.Conv2d(2 * w4, self.coordinates + 2, 1)
-        for parameter in self.geometry.parameters():
-            nn.init.zeros_(parameter)
+        nn.init.zeros_(self.geometry.weight)
+        nn.init.zeros_(self.geometry.bias)
+        nn.init.constant_(self.geometry.bias[-2:-1], MATCHES_LOG_SCALE)
         if c.upsampling == "convex":
             self.mask = nn.Conv2d(2 * w4, 9 * UPSAMPLING ** 2, 1)
 
@@ -161,8 +164,8 @@ class GeometryNet(nn.Module):
         query, source: features of the query crop and of the render, as `GenFlow.encode` gives them.
         """
         reference = self.reference(view)
-        level_4 = _Level(*(joint_features(f) for f in (query, source)), *cell_points(reference, view.mask, 4))
-        level_8 = _Level(query[1], source[1], *cell_points(level_4.reference, level_4.cover[:, 0], 2))
+        level_4 = Level(*(joint_features(f) for f in (query, source)), *cell_points(reference, view.mask, 4))
+        level_8 = Level(query[1], source[1], *cell_points(level_4.reference, level_4.cover[:, 0], 2))
         with convolutions(reference, self.bfloat16):
             x_4 = self.enter_4(torch.cat([query[0], source[0], level_4.reference], 1))
             x_4, matched = self.attend_4(x_4, level_4)
