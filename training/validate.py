@@ -118,8 +118,8 @@ def starts() -> dict[str, Start]:
     return {"nominal": nominal_pose, **{f"{degrees} deg": turned(degrees) for degrees in ANGLES}}
 
 
-def refine_errors(case: Case, refiner: Refiner, start: Start, depth: bool, networks: Networks, pose_score: PoseScore,
-                  renderer: RaycastRenderer, rng: np.random.Generator) -> tuple[float, float]:
+def refine_errors(case: Case, refiner: Refiner, start: Start, depth: bool, networks: Networks,
+                  pose_score: PoseScore, renderer: RaycastRenderer, rng: np.random.Generator) -> tuple[float, float]:
     """ADD-S before and after refinement, shares of the diameter.
 
     As in estimation the answer is the pose that is judged best of all looked at, the start included.
@@ -149,7 +149,8 @@ def validate(cases: list[Case], networks: Networks, pose_score: PoseScore, depth
         errors = []
         for case in cases:
             if not depth or case.frame.depth is not None:
-                errors.append(refine_errors(case, refiners[refiner], chosen[name], depth, networks, pose_score, renderer, rng))
+                errors.append(refine_errors(case, refiners[refiner], chosen[name], depth, networks, pose_score,
+                                            renderer, rng))
             bar.update()
         if errors:
             rows.append(row_of(refiner, name, depth, np.array(errors)))
@@ -167,10 +168,10 @@ def row_of(refiner: str, name: str, depth: bool, errors: np.ndarray) -> Row:
 
 def table_of(rows: list[Row]) -> str:
     """The rows as a printed table."""
-    header = ("refiner", "start", "input", "n", "<0.1 d before", *(f"<{limit} d" for limit in RECALLS), "median/d", "better",
-              "worse")
-    return format_table(header, [(r.refiner, r.start, "RGB-D" if r.depth else "RGB", r.count, r.recall_before, *r.recalls,
-                                  r.median, r.better, r.worse) for r in rows])
+    header = ("refiner", "start", "input", "n", "<0.1 d before", *(f"<{limit} d" for limit in RECALLS), "median/d",
+              "better", "worse")
+    return format_table(header, [(r.refiner, r.start, "RGB-D" if r.depth else "RGB", r.count, r.recall_before,
+                                  *r.recalls, r.median, r.better, r.worse) for r in rows])
 
 
 def draw_curves(rows: list[Row], path: Path) -> None:

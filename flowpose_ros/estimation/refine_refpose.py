@@ -28,18 +28,21 @@ def refine_refpose(target: Target, first: Look, options: RefPoseOptions, depth_o
     Raises WeightsError when the networks hold no geometry network.
     """
     target.networks.need_geometry()
-    return refine(target, first, lambda look: update_once(target, look, depth_options, generator), options,
-                  depth_options)
+    return refine(target, first, lambda look: fitted_poses(target, look, geometry_of(target, look), depth_options,
+                                                           generator), options, depth_options)
 
 
 @torch.no_grad()
-def update_once(target: Target, look: Look, depth_options: DepthOptions, generator: torch.Generator) -> torch.Tensor:
-    """T_cam_obj [B,4,4] fitted to the query's geometry, and by RANSAC-Kabsch where there is depth.
+def geometry_of(target: Target, look: Look) -> Geometry:
+    """What the geometry network reads in a look."""
+    return target.networks.need_geometry()(look.query, look.source, look.views.network_view(target.shape))
 
-    With depth each pixel of the query is itself the measured place of the object point that it shows.
-    """
+
+def fitted_poses(target: Target, look: Look, geometry: Geometry, depth_options: DepthOptions,
+                 generator: torch.Generator) -> torch.Tensor:
+    """T_cam_obj [B,4,4] of a look's geometry; by RANSAC-Kabsch where there is depth, for each pixel of the query is
+    itself where the object point that it shows was measured."""
     views, shape = look.views, target.shape
-    geometry = geometry_of(target, look)
     T_crop = sane(geometry.T_crop_obj, views, shape)
     if look.depth is not None:
         xyz = geometry.xyz * shape.radius + shape.center[:, None, None]
@@ -47,8 +50,3 @@ def update_once(target: Target, look: Look, depth_options: DepthOptions, generat
                                  views.camera.K, T_crop, shape.diameter, depth_options, generator)
         T_crop = sane(fitted, views, shape)
     return views.camera.to_camera(T_crop)
-
-
-def geometry_of(target: Target, look: Look) -> Geometry:
-    """What the geometry network reads in a look."""
-    return target.networks.need_geometry()(look.query, look.source, look.views.network_view(target.shape))
