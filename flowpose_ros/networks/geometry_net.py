@@ -106,22 +106,22 @@ class GuidedAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, level: Level) -> tuple[torch.Tensor, torch.Tensor]:
         """Features [B,C,h,w] of the query cells, and the reference [B,R,h,w] that attention brought to them."""
-        brought = self.attention(x, level) @ level.reference.flatten(2).transpose(1, 2)
+        with torch.autocast(x.device.type, enabled=False):
+            brought = self.attention(x, level) @ level.reference.flatten(2).transpose(1, 2)
         brought = brought.transpose(1, 2).reshape_as(level.reference)
         # The projection of a mean is the mean of projections.
         return x + F.relu(self.merge(torch.cat([x, self.value(brought)], 1))), brought
 
     def attention(self, x: torch.Tensor, level: Level) -> torch.Tensor:
         """How much [B,h*w,h*w] each query cell attends to each of the render's; nothing to those off the object."""
-        query, source, temperature = level.query, level.source, 1.0
+        query, source, temperature = level.query.float(), level.source.float(), 1.0
         if self.learned:
-            query, source = self.query(x), self.key(torch.cat([source, level.reference], 1))
+            query, source = self.query(x.float()), self.key(torch.cat([source, level.reference], 1))
         else:
             temperature = self.log_temperature.exp()
-        with torch.autocast(x.device.type, enabled=False):
-            query = query.flatten(2).transpose(1, 2).float() / (source.shape[1] ** 0.5 * temperature)
-            off_object = OFF_OBJECT * (level.cover.flatten(2) == 0)
-            return torch.baddbmm(off_object, query, source.flatten(2).float()).softmax(-1)
+        query = query.flatten(2).transpose(1, 2) / (source.shape[1] ** 0.5 * temperature)
+        off_object = OFF_OBJECT * (level.cover.flatten(2) == 0)
+        return torch.baddbmm(off_object, query, source.flatten(2)).softmax(-1)
 
 
 class GeometryNet(nn.Module):
@@ -135,8 +135,7 @@ class GeometryNet(nn.Module):
         super().__init__()
         self.config = c = config
         self.bfloat16 = bfloat16
-        coordinates = 6 * BANDS if c.encoded else 3
-        self.coordinates = coordinates + 3
+        self.coordinates = (6 * BANDS if c.encoded else 3) + 3
         reference = self.coordinates + CONTEXT
         w4, w8, w16 = c.widths
         self.enter_4 = nn.Sequential(nn.Conv2d(2 * c.fine + reference, w4, 3, 1, 1),
@@ -164,6 +163,7 @@ class GeometryNet(nn.Module):
         query, source: features of the query crop and of the render, as `GenFlow.encode` gives them.
         """
         reference = self.reference(view)
+        # At 1/4 the sum of both levels' correlations: the fine one alone is ambiguous.
         level_4 = Level(*(joint_features(f) for f in (query, source)), *cell_points(reference, view.mask, 4))
         level_8 = Level(query[1], source[1], *cell_points(level_4.reference, level_4.cover[:, 0], 2))
         with convolutions(reference, self.bfloat16):
