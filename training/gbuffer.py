@@ -111,11 +111,7 @@ def render_gbuffer(renderer: RaycastRenderer, scene: Scene, K: np.ndarray,
                    size: tuple[int, int]) -> GBuffer:
     """The nearest surface of a scene at each pixel of K [3,3]."""
     rays = pixel_rays(K[None].astype(np.float32), size)[0]
-    z, owner = _table_depth(scene.table, rays)
-    hits = [cast_instance(renderer, instance, K, rays, size) for instance in scene.instances]
-    for k, h in enumerate(hits):
-        nearer = h.z < z[h.pixel]
-        z[h.pixel[nearer]], owner[h.pixel[nearer]] = h.z[nearer], k
+    z, owner, hits = _nearest(renderer, scene, K, rays, size)
     buffer = GBuffer(size, z, owner, np.zeros((len(z), 3), np.float32),
                      np.zeros((len(z), 3), np.float32), np.zeros((len(z), 2), np.float32), rays)
     for k, h in enumerate(hits):
@@ -126,14 +122,31 @@ def render_gbuffer(renderer: RaycastRenderer, scene: Scene, K: np.ndarray,
     return buffer
 
 
-def scene_depth(renderer: RaycastRenderer, scene: Scene, K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Clean depth [H,W] of a scene, metres, the wall included; 0 where there is nothing."""
+def scene_depths(renderer: RaycastRenderer, scene: Scene, K: np.ndarray,
+                 size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Clean depth [H,W] of a scene, metres, and that of its target alone where it is seen; 0 elsewhere.
+
+    The wall belongs to the first.
+    """
     rays = pixel_rays(K[None].astype(np.float32), size)[0]
-    z, _ = _table_depth(scene.table, rays)
-    for instance in scene.instances:
-        hits = cast_instance(renderer, instance, K, rays, size)
-        z[hits.pixel] = np.minimum(z[hits.pixel], hits.z)
-    return with_wall(z, rays, scene.wall).reshape(size)
+    z, owner, _ = _nearest(renderer, scene, K, rays, size)
+    return tuple(depth.reshape(size) for depth in (with_wall(z, rays, scene.wall), target_depth(z, owner)))
+
+
+def target_depth(z: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """Depth z [HW] where its owner [HW] is the scene's target, 0 elsewhere."""
+    return np.where(owner == 0, z, 0).astype(np.float32)
+
+
+def _nearest(renderer: RaycastRenderer, scene: Scene, K: np.ndarray, rays: np.ndarray,
+             size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, list[Hits]]:
+    """z [HW] and owner [HW] of the nearest surface (see GBuffer), and all hits of each instance."""
+    z, owner = _table_depth(scene.table, rays)
+    hits = [cast_instance(renderer, instance, K, rays, size) for instance in scene.instances]
+    for k, h in enumerate(hits):
+        nearer = h.z < z[h.pixel]
+        z[h.pixel[nearer]], owner[h.pixel[nearer]] = h.z[nearer], k
+    return z, owner, hits
 
 
 def with_wall(z: np.ndarray, rays: np.ndarray, wall: np.ndarray | None) -> np.ndarray:

@@ -1,33 +1,29 @@
-"""One step of the refiner's training, without a wait for the GPU; on a GPU it can be recorded once and played again."""
+"""One step of training, without a wait for the GPU; on a GPU it can be recorded once and played again."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 
 import torch
+from torch import nn
 
-from flowpose_ros.networks.flow import GenFlow, RenderView
-from flowpose_ros.networks.matching import joint_features
-from training.losses import LossWeights, matching_loss, refiner_loss
 from training.pairs import PairBatch
 
-FIGURES = "match", "loss", "epe", "cert", "pose", "start"
+Figures = dict[str, torch.Tensor]
+"""Figures for the log, scalars on the device: reading a number waits for the GPU."""
+Loss = Callable[[PairBatch, torch.Tensor], tuple[torch.Tensor, Figures]]
+"""(batch, share of the pose loss) -> what is to fall, and figures."""
 WARM_UPS = 3
-
-
-def view_of(batch: PairBatch) -> RenderView:
-    """The network's view of a batch's renders."""
-    return RenderView(batch.render_rgb, batch.render_normal, batch.render_xyz, batch.render_mask, batch.K,
-                      batch.T_init, batch.center, batch.radius)
 
 
 class Learner:
     """A network and its optimiser; a step whose gradient is not finite changes nothing."""
 
-    def __init__(self, network: GenFlow, learning_rate: float, weight_decay: float, clip: float) -> None:
-        self.network, self.clip, self.weights = network, clip, LossWeights()
+    def __init__(self, network: nn.Module, learning_rate: float, weight_decay: float, clip: float) -> None:
+        self.network, self.clip = network, clip
         device = next(network.parameters()).device
         decayed = [p for p in network.parameters() if p.ndim > 1]
         plain = [p for p in network.parameters() if p.ndim <= 1]
@@ -37,9 +33,9 @@ class Learner:
             [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=self.learning_rate, fused=True, capturable=device.type == "cuda")
 
-    def learn(self, batch: PairBatch, learning_rate: float, pose_share: float, features_alone: bool,
-              average_gradients=lambda network: None) -> dict[str, torch.Tensor]:
-        """One step; returns the figures of the log as scalars on the device.
+    def learn(self, batch: PairBatch, loss: Loss, learning_rate: float, pose_share: float,
+              average_gradients=lambda network: None) -> Figures:
+        """One step; returns the figures of the log.
 
         average_gradients: what to do with the gradients of the network before they are used.
         """
@@ -47,10 +43,10 @@ class Learner:
             group["lr"] = self.learning_rate  # a checkpoint may have brought another
         self.learning_rate.fill_(learning_rate)
         self.pose_share.fill_(pose_share)
-        return self._step(batch, features_alone, average_gradients)
+        return self._step(batch, loss, average_gradients)
 
-    def _step(self, batch: PairBatch, features_alone: bool, average_gradients) -> dict[str, torch.Tensor]:
-        total, figures = self._loss(batch, features_alone)
+    def _step(self, batch: PairBatch, loss: Loss, average_gradients) -> Figures:
+        total, figures = loss(batch, self.pose_share)
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         average_gradients(self.network)
@@ -59,50 +55,38 @@ class Learner:
         self.optimiser.step()
         return {**figures, "skipped": self.optimiser.found_inf}
 
-    def _loss(self, batch: PairBatch, features_alone: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        network = self.network
-        query, source = network.encode(batch.query_rgb), network.encode(batch.render_rgb)
-        match = sum(matching_loss(s, q, batch) for s, q in zip((*source, joint_features(source)),
-                                                               (*query, joint_features(query))))
-        total, figures = self.weights.matching * match, {"match": match.detach()}
-        if not features_alone:
-            losses = refiner_loss(network(query, view_of(batch), source), batch, self.weights, self.pose_share)
-            total = total + losses.total
-            figures.update(loss=losses.total.detach(), epe=losses.flow_error, cert=losses.certainty_error,
-                           pose=losses.pose_error, start=losses.start_error)
-        return total, figures
-
 
 class RecordedLearner(Learner):
-    """A learner whose step is a CUDA graph: its thousands of small kernels start without Python between them."""
+    """A learner whose steps are CUDA graphs, one for each loss: their thousands of small kernels start without Python
+    between them."""
 
     def __init__(self, *args, alone: AbstractContextManager = nullcontext(), **kwargs) -> None:
         """alone: what keeps other threads from the GPU while a step is recorded."""
         super().__init__(*args, **kwargs)
         self._alone = alone
-        self._graphs: dict[bool, tuple[torch.cuda.CUDAGraph, PairBatch, dict[str, torch.Tensor]]] = {}
+        self._graphs: dict[Loss, tuple[torch.cuda.CUDAGraph, PairBatch, Figures]] = {}
 
-    def _step(self, batch: PairBatch, features_alone: bool, average_gradients) -> dict[str, torch.Tensor]:
-        if features_alone not in self._graphs:
+    def _step(self, batch: PairBatch, loss: Loss, average_gradients) -> Figures:
+        if loss not in self._graphs:
             with self._alone:
-                self._graphs[features_alone] = self._recorded(batch, features_alone)
-        graph, given, figures = self._graphs[features_alone]
+                self._graphs[loss] = self._recorded(batch, loss)
+        graph, given, figures = self._graphs[loss]
         for field in fields(PairBatch):
             getattr(given, field.name).copy_(getattr(batch, field.name))
         graph.replay()
         return {name: value.clone() for name, value in figures.items()}
 
-    def _recorded(self, batch: PairBatch, features_alone: bool):
+    def _recorded(self, batch: PairBatch, loss: Loss):
         """The graph, the batch it reads and the figures it writes; the steps before it warm up on `batch`."""
         given = dataclasses.replace(batch, **{f.name: getattr(batch, f.name).clone() for f in fields(PairBatch)})
         beside = torch.cuda.Stream()
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
             for _ in range(WARM_UPS):
-                super()._step(given, features_alone, lambda network: None)
+                super()._step(given, loss, lambda network: None)
         torch.cuda.current_stream().wait_stream(beside)
         self.optimiser.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            figures = super()._step(given, features_alone, lambda network: None)
+            figures = super()._step(given, loss, lambda network: None)
         return graph, given, figures

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from flowpose_ros.geometry.camera import pixel_grid
 from flowpose_ros.geometry.transforms import transform_points
-from flowpose_ros.networks.flow import Update
+from flowpose_ros.networks.flow import RenderView, Update
 from training.pairs import PairBatch
 
 GOLDEN = 0.6180339887498949
@@ -27,6 +27,12 @@ class LossWeights:
     certainty: float = 1.0
     pose: float = 5.0
     sensitivity: float = 0.01
+
+
+def view_of(batch: PairBatch) -> RenderView:
+    """The networks' view of a batch's renders."""
+    return RenderView(batch.render_rgb, batch.render_normal, batch.render_xyz, batch.render_mask, batch.K,
+                      batch.T_init, batch.center, batch.radius)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from flowpose_ros.geometry.camera import CropCamera
 from flowpose_ros.geometry.crops import crop_for_poses
 from flowpose_ros.rendering.raycast import RaycastRenderer
-from training.gbuffer import GBuffer, Instance, Scene, render_gbuffer, scene_depth, with_wall
+from training.gbuffer import GBuffer, Instance, Scene, render_gbuffer, scene_depths, target_depth, with_wall
 from training.lighting import random_lighting, shade
 from training.perturb import EARLY, LATE, StartMixture, perturb_pose
 from training.pools import Backgrounds, ObjectPool, PoolObject
@@ -40,7 +40,7 @@ class PairBatch:
     """B samples; crops S x S of one virtual camera per sample.
 
     query_rgb [B,3,S,S] in [0,1]; query_depth [B,S,S] sensor depth, metres along the crop's z, 0
-    invalid; render_rgb, render_normal, render_xyz [B,3,S,S] and render_mask [B,S,S] of the render at
+    invalid; target_depth [B,S,S] clean depth of the object where the query shows it, 0 elsewhere; render_rgb, render_normal, render_xyz [B,3,S,S] and render_mask [B,S,S] of the render at
     T_init; K [B,3,3]; T_init, T_gt [B,4,4] object to crop camera; center [B,3], radius [B],
     diameter [B] metres; points [B,256,3] on the surface; gt_flow [B,2,S,S] pixels from render to
     query; visible [B,S,S] bool; start_angle [B] radians.
@@ -48,6 +48,7 @@ class PairBatch:
 
     query_rgb: torch.Tensor
     query_depth: torch.Tensor
+    target_depth: torch.Tensor
     render_rgb: torch.Tensor
     render_normal: torch.Tensor
     render_xyz: torch.Tensor
@@ -119,7 +120,7 @@ class PairMaker:
             return None
         query = sense_image(self._lit(clean.buffer, scene, rng), clean.target, own_size, self.size, rng)
         turn = Rotation.from_matrix(T_gt[:3, :3].T @ T_init[:3, :3]).magnitude()
-        values = (query.transpose(2, 0, 1), sense_depth(clean.depth, own_size, rng), rgb, normal, xyz, mask, K,
+        values = (query.transpose(2, 0, 1), sense_depth(clean.depth, own_size, rng), clean.target_depth, rgb, normal, xyz, mask, K,
                   T_init, T_gt, mesh.center, mesh.radius, 2 * mesh.radius, points, truth.flow, truth.visible, turn)
         return PairBatch(*(_tensor(value)[None] for value in values))
 
@@ -144,14 +145,15 @@ class PairMaker:
         return crop_for_poses(points, T_init[None], self.size)
 
     def _clean_view(self, scene: Scene, K: np.ndarray, size: int) -> CleanView:
-        """The scene at `size` x `size` pixels, and its depth at the crop's own size."""
+        """The scene at `size` x `size` pixels, and its depths at the crop's own size."""
         own = (self.size, self.size)
         buffer = render_gbuffer(self.renderer, scene, resized_intrinsics(K, size / self.size), (size, size))
         if size == self.size:
-            depth = with_wall(buffer.z, buffer.rays, scene.wall).reshape(own)
+            depths = with_wall(buffer.z, buffer.rays, scene.wall), target_depth(buffer.z, buffer.owner)
         else:
-            depth = scene_depth(self.renderer, scene, K, own)
-        return CleanView(buffer, depth, buffer.owner.reshape(size, size) == 0)
+            depths = scene_depths(self.renderer, scene, K, own)
+        depth, of_target = (d.reshape(own) for d in depths)
+        return CleanView(buffer, depth, of_target, buffer.owner.reshape(size, size) == 0)
 
     def _lit(self, buffer: GBuffer, scene: Scene, rng: np.random.Generator) -> np.ndarray:
         """The lit scene before its background [Q,Q,3]."""
@@ -164,10 +166,11 @@ class PairMaker:
 @dataclass(frozen=True)
 class CleanView:
     """A scene without light or sensor: its surfaces at Q x Q, depth [S,S] metres (0 where there is
-    nothing), target [Q,Q] bool where the object is seen."""
+    nothing), target_depth [S,S] that of the object alone, target [Q,Q] bool where the object is seen."""
 
     buffer: GBuffer
     depth: np.ndarray
+    target_depth: np.ndarray
     target: np.ndarray
 
 

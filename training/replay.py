@@ -91,6 +91,7 @@ def mirrored(batch: PairBatch) -> PairBatch:
 
     return replace(
         batch, query_rgb=picture(batch.query_rgb), query_depth=picture(batch.query_depth),
+        target_depth=picture(batch.target_depth),
         render_rgb=picture(batch.render_rgb), render_xyz=across(batch.render_xyz),
         render_normal=across(batch.render_normal), render_mask=picture(batch.render_mask),
         visible=picture(batch.visible), gt_flow=across(batch.gt_flow), center=batch.center * sign,

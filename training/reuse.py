@@ -56,6 +56,7 @@ def quarter_turned(batch: PairBatch, turns: int) -> PairBatch:
 
     return replace(
         batch, query_rgb=picture(batch.query_rgb), query_depth=picture(batch.query_depth),
+        target_depth=picture(batch.target_depth),
         render_rgb=picture(batch.render_rgb), render_xyz=picture(batch.render_xyz),
         render_normal=torch.einsum("ij,bjhw->bihw", R, picture(batch.render_normal)),
         render_mask=picture(batch.render_mask), visible=picture(batch.visible),

@@ -1,6 +1,7 @@
 """How far refinement gets from perturbed truths: python -m training.validate --weights FOLDER
 
-On synthetic scenes of held-out objects, or with --dataset on the annotated images of a BOP dataset.
+On synthetic scenes of held-out objects, or with --dataset on the annotated images of a BOP dataset; with one refiner or
+both.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from tqdm import tqdm
 
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.judge import judge
-from flowpose_ros.estimation.look import Target
+from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import Networks, load_networks, load_pose_score
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
+from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
 from flowpose_ros.estimation.select import select
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.evaluation.bop_dataset import BopDataset
@@ -43,6 +45,10 @@ ROOM = 2.5
 """Half side of a synthetic image over half the longer side of the object's projection."""
 
 Start = Callable[[np.ndarray, np.ndarray, float, np.random.Generator], np.ndarray]
+Refiner = Callable[[Target, Look, DepthOptions, torch.Generator], list[Look]]
+REFINERS: dict[str, Refiner] = {
+    "genflow": lambda target, first, *rest: refine_genflow(target, first, GenFlowOptions(), *rest),
+    "refpose": lambda target, first, *rest: refine_refpose(target, first, RefPoseOptions(), *rest)}
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Row:
     better: share of starts that ended nearer to the truth; worse: share that ended farther by over 0.01.
     """
 
+    refiner: str
     start: str
     depth: bool
     count: int
@@ -111,8 +118,8 @@ def starts() -> dict[str, Start]:
     return {"nominal": nominal_pose, **{f"{degrees} deg": turned(degrees) for degrees in ANGLES}}
 
 
-def refine_errors(case: Case, start: Start, depth: bool, networks: Networks, pose_score: PoseScore,
-                  renderer: RaycastRenderer, rng: np.random.Generator) -> tuple[float, float]:
+def refine_errors(case: Case, refiner: Refiner, start: Start, depth: bool, networks: Networks,
+                  pose_score: PoseScore, renderer: RaycastRenderer, rng: np.random.Generator) -> tuple[float, float]:
     """ADD-S before and after refinement, shares of the diameter.
 
     As in estimation the answer is the pose that is judged best of all looked at, the start included.
@@ -123,7 +130,7 @@ def refine_errors(case: Case, start: Start, depth: bool, networks: Networks, pos
     target = Target(tensors, Shape.of(case.model, networks.device), networks, renderer)
     generator, first = torch.Generator().manual_seed(0), target.look(torch.from_numpy(T_init)[None].float())
     looks = match_poses(target, first, MatchOptions(), DepthOptions(), generator)
-    looks += refine_genflow(target, looks[-1], GenFlowOptions(), DepthOptions(), generator)
+    looks += refiner(target, looks[-1], DepthOptions(), generator)
     stage, _ = select([judge(target, look, pose_score, DepthOptions()) for look in looks])
     moved = looks[stage].T_cam_obj
     points = mesh.surface_points(500)
@@ -132,55 +139,58 @@ def refine_errors(case: Case, start: Start, depth: bool, networks: Networks, pos
 
 
 def validate(cases: list[Case], networks: Networks, pose_score: PoseScore, depths: tuple[bool, ...], seed: int,
-             chosen: dict[str, Start]) -> list[Row]:
-    """One row per kind of start, without and with depth; cases without depth are left out of the latter."""
+             refiners: dict[str, Refiner], chosen: dict[str, Start]) -> list[Row]:
+    """One row per refiner and kind of start, without and with depth; cases without depth are left out of the latter."""
     renderer, rows = RaycastRenderer(), []
-    jobs = [(depth, name, start) for depth in depths for name, start in chosen.items()]
+    jobs = [(refiner, depth, name) for refiner in refiners for depth in depths for name in chosen]
     bar = tqdm(total=len(cases) * len(jobs), unit="start", desc="refining", disable=None)
-    for depth, name, start in jobs:
+    for refiner, depth, name in jobs:
         rng = np.random.default_rng(seed)
         errors = []
         for case in cases:
             if not depth or case.frame.depth is not None:
-                errors.append(refine_errors(case, start, depth, networks, pose_score, renderer, rng))
+                errors.append(refine_errors(case, refiners[refiner], chosen[name], depth, networks, pose_score,
+                                            renderer, rng))
             bar.update()
         if errors:
-            rows.append(row_of(name, depth, np.array(errors)))
+            rows.append(row_of(refiner, name, depth, np.array(errors)))
     bar.close()
     return rows
 
 
-def row_of(name: str, depth: bool, errors: np.ndarray) -> Row:
+def row_of(refiner: str, name: str, depth: bool, errors: np.ndarray) -> Row:
     """Summary of errors [N,2] before and after."""
     before, after = errors.T
-    return Row(name, depth, len(errors), float((before < 0.1).mean()),
+    return Row(refiner, name, depth, len(errors), float((before < 0.1).mean()),
                tuple(float((after < limit).mean()) for limit in RECALLS), float(np.median(after)),
                float((after < before).mean()), float((after > before + 0.01).mean()))
 
 
 def table_of(rows: list[Row]) -> str:
     """The rows as a printed table."""
-    header = ("start", "input", "n", "<0.1 d before", *(f"<{limit} d" for limit in RECALLS), "median/d", "better",
-              "worse")
-    return format_table(header, [(r.start, "RGB-D" if r.depth else "RGB", r.count, r.recall_before, *r.recalls,
-                                  r.median, r.better, r.worse) for r in rows])
+    header = ("refiner", "start", "input", "n", "<0.1 d before", *(f"<{limit} d" for limit in RECALLS), "median/d",
+              "better", "worse")
+    return format_table(header, [(r.refiner, r.start, "RGB-D" if r.depth else "RGB", r.count, r.recall_before,
+                                  *r.recalls, r.median, r.better, r.worse) for r in rows])
 
 
 def draw_curves(rows: list[Row], path: Path) -> None:
-    """Recall against the angle of the start."""
+    """Recall against the angle of the start, a panel for each refiner."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6, 4))
-    for depth in (False, True):
-        chosen = [r for r in rows if r.depth == depth and r.start.endswith("deg")]
-        for k, limit in enumerate(RECALLS):
-            axes.plot([int(r.start.split()[0]) for r in chosen], [r.recalls[k] for r in chosen],
-                      "-" if depth else "--", color=f"C{k}", marker=".",
-                      label=f"{'RGB-D' if depth else 'RGB'} < {limit} d" if chosen else None)
-    axes.set(xlabel="start, degrees from the truth", ylabel="share that ends within", ylim=(0, 1.02))
-    axes.legend(fontsize=8)
-    axes.grid(alpha=0.3)
+    refiners = list(dict.fromkeys(r.refiner for r in rows))
+    figure, panels = plt.subplots(1, len(refiners), figsize=(6 * len(refiners), 4), squeeze=False)
+    for refiner, axes in zip(refiners, panels[0]):
+        for depth in (False, True):
+            chosen = [r for r in rows if (r.refiner, r.depth) == (refiner, depth) and r.start.endswith("deg")]
+            for k, limit in enumerate(RECALLS):
+                axes.plot([int(r.start.split()[0]) for r in chosen], [r.recalls[k] for r in chosen],
+                          "-" if depth else "--", color=f"C{k}", marker=".",
+                          label=f"{'RGB-D' if depth else 'RGB'} < {limit} d" if chosen else None)
+        axes.set(title=refiner, xlabel="start, degrees from the truth", ylabel="share that ends within", ylim=(0, 1.02))
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -193,6 +203,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, help="BOP dataset in place of synthetic scenes")
     parser.add_argument("--count", type=int, default=200, help="synthetic scenes")
     parser.add_argument("--seed", type=int, default=9001)
+    parser.add_argument("--refiner", choices=(*REFINERS, "both"), default="genflow")
     parser.add_argument("--depth", choices=("off", "on", "both"), default="both")
     parser.add_argument("--starts", nargs="+", choices=tuple(starts()), default=list(starts()), metavar="START",
                         help=f"kinds of starts: {', '.join(starts())} (default: all)")
@@ -205,7 +216,10 @@ def main() -> None:
     cases = list(tqdm(source, unit="case", desc="making scenes", disable=None))
     pose_score = load_pose_score(args.weights, networks.device)
     depths = {"off": (False,), "on": (True,), "both": (False, True)}[args.depth]
-    rows = validate(cases, networks, pose_score, depths, args.seed,
+    refiners = {name: refiner for name, refiner in REFINERS.items() if args.refiner in (name, "both")}
+    if "refpose" in refiners:
+        networks.need_geometry()
+    rows = validate(cases, networks, pose_score, depths, args.seed, refiners,
                     {name: start for name, start in starts().items() if name in args.starts})
     print(table_of(rows))
     if args.output is not None:

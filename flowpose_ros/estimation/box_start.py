@@ -1,4 +1,4 @@
-"""Starts from a detection: the crop in which an object's rotation is sought, and where the box puts its best rotations."""
+"""Starts from a detection: the crop in which rotations are sought, and where the box puts the best of them."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ class FlowVoteOptions:
     voters: int = option(4, "of those, the ones with the surest flow, which vote", low=1, high=32)
     apart_deg: float = option(12.0, "templates are at least this far apart, degrees", low=0.0, high=90.0)
     min_certainty: float = option(0.3, "least certainty of a flow vector that votes", low=0.0, high=1.0)
-    agree_of_diameter: float = option(0.15, "a cell whose two middlemost votes lie farther apart than this share of the "
-                                            "diameter is dropped", low=0.01, high=1.0)
+    agree_of_diameter: float = option(0.15, "a cell whose medoid is farther than this share of the diameter from all "
+                                            "other votes is dropped", low=0.01, high=1.0)
     samples: int = option(400, "three-point samples of the pose of all votes", low=1, high=4096)
     inlier_px: float = option(3.0, "residual under which a vote supports a pose, crop pixels", low=0.1, high=20.0)
     min_inliers: int = option(30, "a pose with fewer is dropped", low=4)

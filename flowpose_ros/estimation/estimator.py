@@ -20,6 +20,7 @@ from flowpose_ros.estimation.look import Look, Target, join
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import load_networks, load_pose_score
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
+from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
 from flowpose_ros.estimation.select import best_of, distinct_best, rigid, select, symmetric
 from flowpose_ros.estimation.support import flow_support
 from flowpose_ros.estimation.template_features import TemplateFeatures, load_template_features
@@ -38,18 +39,20 @@ MIN_BOX = 8.0
 """Boxes with a shorter side, in pixels, show too little of an object."""
 
 SAME = np.radians(8)
-"""Hypotheses nearer than this are one."""
+"""Hypotheses nearer to each other are one."""
 COARSE = {"gmm": ("gmm",), "flow_vote": ("flow_vote",), "auto": ("flow_vote", "gmm")}
-"""Coarse stages that each choice asks, in this order."""
+REFINERS = {"genflow": ("genflow",), "refpose": ("refpose",), "auto": ("genflow", "refpose")}
+"""Stages that each choice asks, in this order; auto asks the second where the best pose of the first is in doubt."""
 
 
 @dataclass(frozen=True)
 class EstimatorOptions:
     """What a user chooses; the stages' own options are nested."""
 
-    coarse: str = option("gmm", "coarse stage: GenFlow's, RefPose's, or RefPose's first and GenFlow's where its poses are "
-                                "in doubt", choices=("gmm", "flow_vote", "auto"), runtime=False)
-    refiner: str = option("genflow", "refinement", choices=("genflow",), runtime=False)
+    coarse: str = option("gmm", "coarse stage: GenFlow's, RefPose's, or RefPose's and then GenFlow's where in doubt",
+                         choices=tuple(COARSE), runtime=False)
+    refiner: str = option("genflow", "refinement: GenFlow's, RefPose's, or GenFlow's and then RefPose's where in doubt",
+                          choices=tuple(REFINERS), runtime=False)
     depth: str = option("auto", "use depth: if there is any, always, or never", choices=("auto", "on", "off"),
                         runtime=False)
     sure: float = option(0.5, "score from which auto asks no other stage", low=0.0, high=1.0)
@@ -67,6 +70,7 @@ class EstimatorOptions:
     vote: FlowVoteOptions = field(default_factory=FlowVoteOptions)
     match: MatchOptions = field(default_factory=MatchOptions)
     genflow: GenFlowOptions = field(default_factory=GenFlowOptions)
+    refpose: RefPoseOptions = field(default_factory=RefPoseOptions)
     fit: DepthOptions = field(default_factory=DepthOptions)
 
 
@@ -83,12 +87,14 @@ class Estimator:
     """Poses of catalogue objects; `options` may be replaced between frames."""
 
     def __init__(self, catalogue: Catalogue, options: EstimatorOptions = EstimatorOptions()) -> None:
-        """Load the networks. Raises OptionError or WeightsError."""
+        """Load the networks. Raises OptionError, or WeightsError also when the refiner asked for is not there."""
         check_options(options)
         if options.device == "cuda" and not torch.cuda.is_available():
             raise OptionError("device: expected a CUDA device, found none; use cpu or auto")
         self.catalogue, self.options = catalogue, options
         self._networks = load_networks(options.weights, options.device)
+        if "refpose" in REFINERS[options.refiner]:
+            self._networks.need_geometry()
         self._pose_score = load_pose_score(options.weights, self._networks.device)
         self._renderer = RaycastRenderer()
         self._prepared: dict[str, Prepared] = {}
@@ -198,11 +204,14 @@ class Estimator:
             scores += [likeliness[likely], *(judged(look) for look in matched[1:])]
             last, value = join([last, matched[-1]]), torch.cat([value, scores[-1]])
         clock.lap("match")
-        refined = refine_genflow(target, last.take(best_of(value, options.updated)), options.genflow, options.fit,
-                                 generator)
-        looks += refined
-        scores += [judged(look) for look in refined]
-        clock.lap("refine")
+        best = last.take(best_of(value, options.updated))
+        for refiner in REFINERS[options.refiner]:
+            refined = self._refine(refiner, target, best, generator)
+            looks += refined
+            scores += [judged(look) for look in refined]
+            clock.lap("refine")
+            if scores[-1].max() >= options.sure:
+                break
         stage, which = select(scores)
         answer = looks[stage].take(torch.tensor([which]))
         inlier_ratio, covariance = flow_support(target, answer, options.genflow)
@@ -222,6 +231,13 @@ class Estimator:
             return coarse_flow_vote(target, detection, templates, options.vote, options.fit, generator)
         return coarse_gmm(target, detection, templates, options.hypotheses, options.gmm, options.fit,
                           np.random.default_rng([options.seed, index]))
+
+    def _refine(self, name: str, target: Target, first: Look, generator: torch.Generator) -> list[Look]:
+        """Looks at better poses by the refiner of that name."""
+        options = self.options
+        if name == "refpose":
+            return refine_refpose(target, first, options.refpose, options.fit, generator)
+        return refine_genflow(target, first, options.genflow, options.fit, generator)
 
 
 class Clock:

@@ -9,10 +9,8 @@ import torch
 
 from flowpose_ros.estimation.networks import CROP_SIZE, Networks
 from flowpose_ros.estimation.views import FrameTensors, Shape, Views
+from flowpose_ros.networks.encoder import Features
 from flowpose_ros.rendering.renderer import Renderer
-
-Features = tuple[torch.Tensor, torch.Tensor]
-"""Features at 1/4 and 1/8 of the crop, as the flow network encodes them."""
 
 
 @dataclass(frozen=True)

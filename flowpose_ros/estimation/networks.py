@@ -9,30 +9,42 @@ import torch
 
 from flowpose_ros.errors import WeightsError
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
+from flowpose_ros.networks.geometry_net import GeometryConfig, GeometryNet
 from flowpose_ros.networks.pose_score import PoseScore, PoseScoreConfig
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig
 from flowpose_ros.networks.weights import file_hash, load_network, shipped_folder
 
 CROP_SIZE = 128
 """Side in pixels of the crops that the shipped weights were trained on."""
+GEOMETRY = "geometry.safetensors"
 
 
 @dataclass(frozen=True)
 class Networks:
-    """flow: the refiner and its features; scorer: compares templates with the query; fingerprint: the hash of the
-    features' weights."""
+    """flow: GenFlow's refiner, and the features of all; scorer: compares templates with the query; geometry:
+    RefPose's refiner, or None where `folder` has none; fingerprint: hash of the features' weights."""
 
     flow: GenFlow
     scorer: Scorer
+    geometry: GeometryNet | None
     device: torch.device
+    folder: Path
     fingerprint: str
+
+    def need_geometry(self) -> GeometryNet:
+        """The geometry network; raises WeightsError where there is none."""
+        if self.geometry is None:
+            raise WeightsError(f"weights {self.folder / GEOMETRY}: expected a geometry network for the refpose "
+                               "refiner, found none; training.train_geometry makes it")
+        return self.geometry
 
 
 def load_networks(folder: str, device: str) -> Networks:
     """Networks from a folder of weights ("" for the shipped ones) on "cpu", "cuda" or "auto".
 
-    The refiner is the one file genflow_*.safetensors, of whatever size. Raises WeightsError when a file is missing,
-    broken or of another kind, or when there are several refiners.
+    The refiner is the one file genflow_*.safetensors, of whatever size; the geometry network may be missing. Raises
+    WeightsError when another file is missing, when one is broken or of another kind, when there are several refiners,
+    or when the geometry network is for features of other widths.
     """
     root = _root(folder)
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
@@ -40,7 +52,8 @@ def load_networks(folder: str, device: str) -> Networks:
     scorer = load_network(root / "scorer.safetensors", "scorer", ScorerConfig, Scorer)
     # On a CPU instance norms take twice as long with channels last.
     flow.to(chosen, memory_format=torch.channels_last if chosen.type == "cuda" else torch.contiguous_format)
-    return Networks(flow, scorer.to(chosen), chosen, file_hash(_refiner(root)))
+    geometry = _geometry(root / GEOMETRY, flow.config)
+    return Networks(flow, scorer.to(chosen), geometry and geometry.to(chosen), chosen, root, file_hash(_refiner(root)))
 
 
 def load_pose_score(folder: str, device: torch.device) -> PoseScore:
@@ -60,6 +73,16 @@ def _refiner(root: Path) -> Path:
         raise WeightsError(f"weights {root}: expected one file genflow_*.safetensors, "
                            f"got {', '.join(path.name for path in found) or 'none'}")
     return found[0]
+
+
+def _geometry(path: Path, features: GenFlowConfig) -> GeometryNet | None:
+    if not path.exists():
+        return None
+    network = load_network(path, "geometry", GeometryConfig, GeometryNet)
+    wanted, got = ((c.fine, c.coarse) for c in (features, network.config))
+    if wanted != got:
+        raise WeightsError(f"weights {path}: expected a network for features of {wanted} channels, got one for {got}")
+    return network
 
 
 def _root(folder: str) -> Path:

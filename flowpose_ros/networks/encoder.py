@@ -6,6 +6,9 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
+Features = tuple[torch.Tensor, torch.Tensor]
+"""Features at 1/4 and 1/8 of the crop, as the flow network encodes them."""
+
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions and a skip; the first may halve the resolution."""
@@ -66,3 +69,9 @@ def make_norm(kind: str, width: int) -> nn.Module:
     if kind == "instance":
         return nn.InstanceNorm2d(width)
     return nn.GroupNorm(max(1, width // 8), width)
+
+
+def convolutions(tensor: torch.Tensor, bfloat16: bool) -> torch.autocast:
+    """Half precision, if wanted, for convolutions alone, and on a GPU alone: correlation and the pose need
+    fp32, and a CPU without bf16 units takes eight times as long with it."""
+    return torch.autocast(tensor.device.type, torch.bfloat16, enabled=bfloat16 and tensor.is_cuda)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from flowpose_ros.geometry.camera import pixel_grid
 from flowpose_ros.geometry.pnp import PnpProblem, from_transform, normalise_weights, solve_pnp, to_transform
 from flowpose_ros.networks.correlation import CorrelationPyramid
-from flowpose_ros.networks.encoder import Encoder
+from flowpose_ros.networks.encoder import Encoder, convolutions
 from flowpose_ros.networks.update import UPSAMPLING, FlowField, UpdateBlock
 
 
@@ -112,13 +112,8 @@ class GenFlow(nn.Module):
 
     def encode(self, rgb: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (1/4, 1/8) of crops or renders [B,3,S,S] in [0,1]."""
-        with self._convolutions(rgb):
+        with convolutions(rgb, self.bfloat16):
             return self.features((rgb - 0.5) * 4)
-
-    def _convolutions(self, tensor: torch.Tensor) -> torch.autocast:
-        """Half precision for convolutions alone, and on a GPU alone: correlation and the pose need
-        fp32, and a CPU without bf16 units takes eight times as long with it."""
-        return torch.autocast(tensor.device.type, torch.bfloat16, enabled=self.bfloat16 and tensor.is_cuda)
 
     def forward(self, query: tuple[torch.Tensor, torch.Tensor], view: RenderView,
                 source: tuple[torch.Tensor, torch.Tensor] | None = None,
@@ -132,7 +127,7 @@ class GenFlow(nn.Module):
         geometry = torch.cat([(view.rgb - 0.5) * 4, view.normal,
                               (view.xyz - view.center[:, :, None, None]) / view.radius[:, None, None, None],
                               view.mask[:, None].to(view.rgb)], 1)
-        with self._convolutions(geometry):
+        with convolutions(geometry, self.bfloat16):
             context_4, context_8 = self.context(geometry * view.mask[:, None])
         c = self.config
         R, t = from_transform(view.T_crop_obj, view.center, view.radius)
@@ -148,7 +143,7 @@ class GenFlow(nn.Module):
                 free = pose_flow if free is None else free
                 cells = pixel_grid(*level.cell_mask.shape[-2:], device=hidden.device).permute(2, 0, 1)
                 correlations = level.pyramid.lookup(cells + pose_flow / stride)
-                with self._convolutions(hidden):
+                with convolutions(hidden, self.bfloat16):
                     hidden, free, field = block(hidden, level.context, correlations, pose_flow, free.detach())
                 update = self._fit(view, field, stride // UPSAMPLING, R, t, probability_radius)
                 updates.append(update)
@@ -191,7 +186,8 @@ def cell_points(xyz: torch.Tensor, mask: torch.Tensor, stride: int) -> tuple[tor
     """The mean surface point [B,3,h,w] of each cell of a render, and the share [B,1,h,w] of it that the object
     covers: so cells cut by the silhouette move rightly too.
 
-    xyz [B,3,S,S], mask [B,S,S] bool; cells of stride x stride pixels.
+    xyz [B,3,S,S], or other values of the surface; mask [B,S,S] bool, or the share of each pixel that the object
+    covers; cells of stride x stride pixels.
     """
     on_object = mask[:, None].float()
     share = F.avg_pool2d(on_object, stride)

@@ -90,13 +90,13 @@ class UpdateBlock(nn.Module):
         return h, flow, FlowField(up, smooth[:, :1], smooth[:, 1:3], smooth[:, 3:4], smooth[:, 4:5])
 
 
-def convex_upsample(flow: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Flow [B,2,h,w] at UPSAMPLING times its resolution, each value a convex combination of its
+def convex_upsample(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Values [B,C,h,w] at UPSAMPLING times their resolution, each a convex combination of its
     3x3 neighbourhood with softmaxed weights from mask [B,9*UPSAMPLING^2,h,w] (RAFT 3.3)."""
-    B, _, h, w = flow.shape
+    B, C, h, w = values.shape
     s = UPSAMPLING
     weight = mask.reshape(B, 1, 9, s, s, h, w).softmax(2)
-    padded = F.pad(flow, (1, 1, 1, 1), mode="replicate")
+    padded = F.pad(values, (1, 1, 1, 1), mode="replicate")
     # Not unfold, which takes a kernel for each sample on a GPU.
     near = torch.stack([padded[..., i:i + h, j:j + w] for i in range(3) for j in range(3)], 2)[:, :, :, None, None]
-    return (weight * near).sum(2).permute(0, 1, 4, 2, 5, 3).reshape(B, 2, s * h, s * w)
+    return (weight * near).sum(2).permute(0, 1, 4, 2, 5, 3).reshape(B, C, s * h, s * w)

@@ -64,13 +64,23 @@ def load_config(path: Path, kind: str, config_class: type[Config]) -> Config:
         raise WeightsError(f"weights {path}: expected a network of kind {kind!r}, got {header.get('kind')!r}")
     try:
         fields = json.loads(header["config"])
+        defaults = {f.name: f.default for f in dataclasses.fields(config_class)}
         for name, value in fields.items():
-            sizes = value if isinstance(value, list) else [value]
-            if not all(type(size) is int and 0 < size <= MAX_SIZE for size in sizes):
-                raise ValueError(f"{name}: expected whole numbers from 1 to {MAX_SIZE}, got {value!r:.100}")
+            _check_field(name, value, defaults.get(name))
         return config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(f"weights {path}: header does not hold a {config_class.__name__}: {error}") from error
+
+
+def _check_field(name: str, value: Any, default: Any) -> None:
+    """Raise ValueError unless a value from a header is of its default's kind: a choice, or sizes."""
+    if isinstance(default, (bool, str)):
+        if type(value) is not type(default):
+            raise ValueError(f"{name}: expected a {type(default).__name__}, got {value!r:.100}")
+        return
+    sizes = value if isinstance(value, list) else [value]
+    if not all(type(size) is int and 0 < size <= MAX_SIZE for size in sizes):
+        raise ValueError(f"{name}: expected whole numbers from 1 to {MAX_SIZE}, got {value!r:.100}")
 
 
 def load_network(path: Path, kind: str, config_class: type[Config], build: Callable[[Config], Network]) -> Network:

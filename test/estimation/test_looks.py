@@ -1,5 +1,7 @@
 """From a look to better poses and their scores, on a coloured block whose truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,14 +11,17 @@ from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.judge import judge, witnesses
 from flowpose_ros.estimation.look import Target, join
 from flowpose_ros.estimation.match import MatchOptions, match_poses
-from flowpose_ros.estimation.networks import load_networks, load_pose_score
+from flowpose_ros.estimation.networks import CROP_SIZE, load_networks, load_pose_score
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
+from flowpose_ros.estimation.refine_refpose import RefPoseOptions, fitted_poses, refine_refpose
 from flowpose_ros.estimation.support import flow_support
 from flowpose_ros.estimation.views import FrameTensors, Shape
+from flowpose_ros.geometry.camera import pixel_grid
 from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.geometry.transforms import exp_so3, transform_points
+from flowpose_ros.networks.geometry_net import Geometry, GeometryConfig, GeometryNet
 from flowpose_ros.networks.pose_score import PoseScore, PoseScoreConfig
-from flowpose_ros.networks.weights import save_weights
+from flowpose_ros.networks.weights import save_weights, shipped_folder
 from flowpose_ros.objects.catalogue import ObjectModel
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.records import Frame
@@ -152,6 +157,64 @@ def test_matching_and_updates_bring_poses_nearer(target, starts, truth):
     assert (between < 0.7 * before).all() and (after < 0.7 * before).all()
     if target.frame.depth is not None:
         assert (after < 0.003).all()
+
+
+def with_geometry(target, seed):
+    """The target with a geometry network whose every weight is random."""
+    torch.manual_seed(seed)
+    network = GeometryNet().eval()
+    torch.nn.init.normal_(network.geometry.weight, std=0.5)
+    return replace(target, networks=replace(target.networks, geometry=network))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_whatever_its_weights_refpose_gives_poses_in_front_of_the_camera(target, starts, seed):
+    target = with_geometry(target, seed)
+    away = starts.clone()
+    away[:, 0, 3] += 3.0
+    looks = refine_refpose(target, target.look(torch.cat([starts, away])), RefPoseOptions(iterations=2),
+                           DepthOptions(), torch.Generator())
+    assert 1 <= len(looks) <= 3
+    for look in looks:
+        T = look.T_cam_obj
+        assert torch.isfinite(T).all() and (T[:, 2, 3] > target.shape.radius).all()
+        torch.testing.assert_close(T[:, :3, :3] @ T[:, :3, :3].transpose(1, 2), torch.eye(3).expand(4, 3, 3), atol=1e-4,
+                                   rtol=0)
+
+
+def test_refpose_takes_the_pose_of_its_pixels_or_with_depth_that_of_their_measured_places(target, truth, starts):
+    look = target.look(starts)
+    camera = look.views.camera
+    T_true = camera.to_crop(truth.expand(2, 4, 4))
+    shown = target.renderer.render(target.shape.model.mesh, T_true, camera.K, (CROP_SIZE, CROP_SIZE))
+    xyz = ((shown.xyz - target.shape.center[:, None, None]) / target.shape.radius)[..., 1::2, 1::2]
+    seen = shown.mask[:, None, 1::2, 1::2].float()
+    pixel = (2 * pixel_grid(CROP_SIZE // 2, CROP_SIZE // 2) + 1).permute(2, 0, 1).expand(2, -1, -1, -1)
+    geometry = Geometry(xyz, xyz, 0 * seen, 10 * seen - 5, pixel, seen, look.views.T_crop_obj)
+    poses = fitted_poses(target, look, geometry, DepthOptions(), torch.Generator().manual_seed(0))
+    if look.depth is None:
+        torch.testing.assert_close(poses, starts, atol=1e-5, rtol=0)
+    else:
+        assert (errors(target, poses, truth) < 0.002).all() and (errors(target, starts, truth) > 0.01).all()
+
+
+def test_refpose_without_its_network_says_what_is_missing(target, starts, tmp_path):
+    without = replace(target, networks=replace(target.networks, geometry=None, folder=tmp_path))
+    with pytest.raises(WeightsError, match=f"{tmp_path}/geometry.safetensors: expected a geometry network .*none"):
+        refine_refpose(without, target.look(starts), RefPoseOptions(), DepthOptions(), torch.Generator())
+
+
+def test_the_geometry_network_is_loaded_where_there_is_one_and_must_fit_the_features(tmp_path):
+    for name in ("genflow_t.safetensors", "scorer.safetensors"):
+        (tmp_path / name).symlink_to(shipped_folder() / name)
+    assert load_networks(str(tmp_path), "cpu").geometry is None
+    for width in (96, 64):
+        network = GeometryNet(GeometryConfig(coarse=width))
+        save_weights(tmp_path / "geometry.safetensors", network.state_dict(), kind="geometry", config=network.config)
+        if width == 96:
+            assert load_networks(str(tmp_path), "cpu").need_geometry().config == network.config
+    with pytest.raises(WeightsError, match=r"geometry.safetensors: .*features of \(32, 96\) .*, got .*\(32, 64\)"):
+        load_networks(str(tmp_path), "cpu")
 
 
 def test_without_rounds_the_start_is_matched_as_it_is(target, starts):

@@ -5,8 +5,9 @@ from flowpose_ros.networks.update import FlowField, convex_upsample
 
 def test_upsampling_a_constant_flow_keeps_it():
     mask = torch.randn(1, 36, 4, 5, generator=torch.Generator().manual_seed(0))
-    up = convex_upsample(torch.full((1, 2, 4, 5), 3.0), mask)
-    torch.testing.assert_close(up, torch.full((1, 2, 8, 10), 3.0))
+    for channels in (2, 5):
+        up = convex_upsample(torch.full((1, channels, 4, 5), 3.0), mask)
+        torch.testing.assert_close(up, torch.full((1, channels, 8, 10), 3.0))
 
 
 def test_a_sharp_mask_copies_the_chosen_neighbour_into_the_chosen_place():

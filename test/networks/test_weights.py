@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from flowpose_ros.errors import WeightsError
+from flowpose_ros.networks.geometry_net import GeometryConfig, GeometryNet
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig
 from flowpose_ros.networks.weights import REGISTRY, file_hash, load_config, load_network, load_weights, save_weights
 
@@ -90,6 +91,24 @@ def test_a_header_that_gives_no_network_is_refused(tmp_path, config, said):
     save_file(Scorer().state_dict(), str(path), {"kind": "scorer", "config": config})
     with pytest.raises(WeightsError, match=said):
         load_network(path, "scorer", ScorerConfig, Scorer)
+
+
+@pytest.mark.parametrize("config, said", [
+    ('{"encoded": 1}', "encoded: expected a bool, got 1"), ('{"upsampling": 3}', "upsampling: expected a str, got 3"),
+    ('{"attention": "none"}', "attention: expected correlation or learned, got 'none'"),
+    ('{"value": true}', "value: expected whole numbers from 1 to 1024, got True")])
+def test_a_header_with_an_unknown_choice_is_refused(tmp_path, config, said):
+    path = tmp_path / "geometry.safetensors"
+    save_file({"nothing": torch.zeros(1)}, str(path), {"kind": "geometry", "config": config})
+    with pytest.raises(WeightsError, match=said):
+        load_config(path, "geometry", GeometryConfig)
+
+
+def test_choices_come_back_from_a_header(tmp_path):
+    network = GeometryNet(GeometryConfig(encoded=False, upsampling="bilinear", attention="learned"))
+    path = tmp_path / "geometry.safetensors"
+    save_weights(path, network.state_dict(), kind="geometry", config=network.config)
+    assert load_network(path, "geometry", GeometryConfig, GeometryNet).config == network.config
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from flowpose_ros.networks.flow import SIZES, GenFlow
-from training.learner import Learner, RecordedLearner
+from training.learner import Figures, Learner, RecordedLearner
 from training.pairs import PairBatch, PairMaker, collate
+from training.train_refiner import RefinerLoss
 
 
 @pytest.fixture(scope="module")
@@ -24,37 +25,43 @@ def learner(kind=Learner, device: str = "cpu") -> Learner:
     return kind(GenFlow(SIZES["T"], bfloat16=False).to(device), 1e-3, 1e-4, 1.0)
 
 
+def learn(ours: Learner, batch: PairBatch, rate: float, pose_share: float, features_alone: bool) -> Figures:
+    """One step of a refiner's learner."""
+    loss = RefinerLoss(ours.network)
+    return ours.learn(batch, loss.features if features_alone else loss.everything, rate, pose_share)
+
+
 def test_the_loss_falls(batch):
     ours = learner()
-    losses = [float(ours.learn(batch, 1e-3, 0.0, False)["loss"]) for _ in range(8)]
+    losses = [float(learn(ours, batch, 1e-3, 0.0, False)["loss"]) for _ in range(8)]
     assert min(losses[4:]) < losses[0]
 
 
 def test_the_learning_rate_is_that_of_the_step(batch):
     ours = learner()
     before = copy.deepcopy(ours.network.state_dict())
-    ours.learn(batch, 0.0, 0.0, True)
+    learn(ours, batch, 0.0, 0.0, True)
     assert all(torch.equal(v, before[k]) for k, v in ours.network.state_dict().items())
-    ours.learn(batch, 1e-3, 0.0, True)
+    learn(ours, batch, 1e-3, 0.0, True)
     assert any(not torch.equal(v, before[k]) for k, v in ours.network.state_dict().items())
 
 
 def test_features_alone_leave_the_updates_as_they_are(batch):
     ours = learner()
     before = copy.deepcopy(ours.network.state_dict())
-    figures = ours.learn(batch, 1e-3, 1.0, True)
+    figures = learn(ours, batch, 1e-3, 1.0, True)
     changed = {k.split(".")[0] for k, v in ours.network.state_dict().items() if not torch.equal(v, before[k])}
     assert changed == {"features"} and set(figures) == {"match", "skipped"}
 
 
 def test_a_step_that_is_not_finite_changes_nothing_and_the_next_learns(batch):
     ours = learner()
-    ours.learn(batch, 1e-3, 0.0, False)
+    learn(ours, batch, 1e-3, 0.0, False)
     before = copy.deepcopy(ours.network.state_dict())
     broken = replace(batch, query_rgb=torch.full_like(batch.query_rgb, torch.nan))
-    assert float(ours.learn(broken, 1e-3, 0.0, False)["skipped"]) == 1
+    assert float(learn(ours, broken, 1e-3, 0.0, False)["skipped"]) == 1
     assert all(torch.equal(v, before[k]) for k, v in ours.network.state_dict().items())
-    assert float(ours.learn(batch, 1e-3, 0.0, False)["skipped"]) == 0
+    assert float(learn(ours, batch, 1e-3, 0.0, False)["skipped"]) == 0
     assert any(not torch.equal(v, before[k]) for k, v in ours.network.state_dict().items())
 
 
@@ -63,7 +70,7 @@ def test_a_recorded_step_does_what_an_eager_one_does(batch):
     on_gpu = PairBatch(**{name: value.cuda() for name, value in vars(batch).items()})
     eager, recorded = learner(device="cuda"), learner(RecordedLearner, "cuda")
     for _ in range(3):  # the recording warms up with three steps
-        eager.learn(on_gpu, 1e-4, 1.0, False)
+        learn(eager, on_gpu, 1e-4, 1.0, False)
     for _ in range(2):
-        a, b = (ours.learn(on_gpu, 1e-4, 1.0, False) for ours in (eager, recorded))
+        a, b = (learn(ours, on_gpu, 1e-4, 1.0, False) for ours in (eager, recorded))
         torch.testing.assert_close(float(a["loss"]), float(b["loss"]), rtol=1e-2, atol=0)

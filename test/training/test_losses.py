@@ -13,9 +13,8 @@ from flowpose_ros.geometry.transforms import exp_so3
 from flowpose_ros.networks.flow import SIZES, GenFlow, Update
 from flowpose_ros.networks.update import FlowField
 from training.losses import (LossWeights, field_losses, laplace_mixture_nll, masked_mean, matching_loss,
-                             point_distance, pose_loss, refiner_loss, sensitivity_spread)
+                             point_distance, pose_loss, refiner_loss, sensitivity_spread, view_of)
 from training.pairs import PairBatch, collate
-from training.learner import view_of
 
 S = 64
 CELLS = 16
@@ -49,7 +48,7 @@ def batch():
     K = torch.tensor([[400.0, 0, 31.5], [0, 400, 31.5], [0, 0, 1]])
     points = center + (random_like(256, 3) - 0.5) * DIAMETER / 2
     one = PairBatch(
-        query_rgb=random_like(3, S, S, seed=1), query_depth=z, render_rgb=random_like(3, S, S, seed=2) * mask,
+        query_rgb=random_like(3, S, S, seed=1), query_depth=z, target_depth=z * visible, render_rgb=random_like(3, S, S, seed=2) * mask,
         render_normal=torch.stack([0 * u, 0 * u, -1.0 * mask]), render_xyz=xyz, render_mask=mask, K=K, T_init=T,
         T_gt=T, center=center, radius=torch.tensor(DIAMETER / 2), diameter=torch.tensor(DIAMETER),
         points=points, gt_flow=flow, visible=visible, start_angle=torch.tensor(0.0))

@@ -9,9 +9,10 @@ from reference.flow_target import flow_and_visibility
 from scipy.ndimage import binary_erosion
 from scipy.spatial.transform import Rotation
 
+from flowpose_ros.geometry.camera import back_project
 from flowpose_ros.geometry.crops import crop_for_poses
 from flowpose_ros.rendering.raycast import RaycastRenderer
-from training.gbuffer import Instance, Material, Scene, render_gbuffer, scene_depth
+from training.gbuffer import Instance, Material, Scene, render_gbuffer, scene_depths
 from training.objects import random_object
 from training.pairs import PairMaker, PairStream, batches_of, collate, resized_intrinsics
 from training.pools import ObjectPool
@@ -58,7 +59,7 @@ def render_at(renderer, mesh, T, K):
 def target_of(renderer, mesh, others, T_init, T_gt, K) -> tuple[FlowTarget, np.ndarray]:
     scene = Scene((Instance(mesh, T_gt, PLAIN), *others), None, np.zeros((8, 8, 3), np.float32), None)
     xyz, normal, mask = render_at(renderer, mesh, T_init, K)
-    depth = scene_depth(renderer, scene, K, (SIZE, SIZE))
+    depth, _ = scene_depths(renderer, scene, K, (SIZE, SIZE))
     return flow_target(xyz, normal, mask, depth, T_init, T_gt, K, mesh.diameter), mask
 
 
@@ -90,7 +91,7 @@ def test_flow_and_visibility_equal_the_slow_twin(renderer, mesh):
     in_front = Instance(mesh, pose(mesh, (0, 90, 0), (0.5, 0.5, -4.0)), PLAIN, 0.5)
     xyz, normal, mask = render_at(renderer, mesh, T_init, K)
     scene = Scene((Instance(mesh, T_gt, PLAIN), in_front), None, np.zeros((8, 8, 3), np.float32), None)
-    depth = scene_depth(renderer, scene, K, (SIZE, SIZE))
+    depth, _ = scene_depths(renderer, scene, K, (SIZE, SIZE))
     fast = flow_target(xyz, normal, mask, depth, T_init, T_gt, K, mesh.diameter)
     flow, visible = flow_and_visibility(xyz, normal, mask, depth, T_init, T_gt, K, mesh.diameter)
     np.testing.assert_allclose(fast.flow, flow, atol=1e-4)
@@ -120,7 +121,7 @@ def test_the_nearest_of_several_meshes_owns_a_pixel(renderer, mesh):
     scene = Scene((Instance(mesh, T, PLAIN), Instance(mesh, pose(mesh, (0, 0, 0), (0.6, 0, 3.0)), PLAIN)),
                   None, np.zeros((8, 8, 3), np.float32), None)
     buffer = render_gbuffer(renderer, scene, K, (SIZE, SIZE))
-    alone = [scene_depth(renderer, replace(scene, instances=(one,)), K, (SIZE, SIZE)).reshape(-1)
+    alone = [scene_depths(renderer, replace(scene, instances=(one,)), K, (SIZE, SIZE))[0].reshape(-1)
              for one in scene.instances]
     nearest = np.stack([np.where(z > 0, z, np.inf) for z in alone])
     np.testing.assert_array_equal(np.isfinite(buffer.z), np.isfinite(nearest.min(0)))
@@ -135,7 +136,7 @@ def test_scaled_instance_lies_where_its_pose_says(renderer, mesh):
     half = Instance(mesh, T, PLAIN, 0.5)
     small = replace(mesh, vertices=mesh.vertices * np.float32(0.5))
     K = crop_intrinsics(mesh, pose(mesh, (0, 0, 0)))
-    depths = [scene_depth(renderer, Scene((one,), None, np.zeros((8, 8, 3), np.float32), None), K, (SIZE, SIZE))
+    depths = [scene_depths(renderer, Scene((one,), None, np.zeros((8, 8, 3), np.float32), None), K, (SIZE, SIZE))[0]
               for one in (half, Instance(small, T, PLAIN))]
     assert (depths[0] > 0).sum() > 100
     np.testing.assert_allclose(depths[0], depths[1], atol=1e-5)
@@ -146,6 +147,40 @@ def test_resized_intrinsics_keep_the_corners():
     K_new = resized_intrinsics(K, 1.5)
     corner = np.linalg.inv(K) @ [-0.5, 63.5, 1]
     np.testing.assert_allclose((K_new @ corner)[:2], [-0.5, 95.5])
+
+
+def test_the_targets_depth_is_its_own_where_nothing_else_is_nearer(renderer, mesh):
+    T = pose(mesh, (10, 20, 30))
+    K = crop_intrinsics(mesh, T)
+    occluder = Instance(mesh, pose(mesh, (0, 90, 0), (0.5, 0.5, -4.0)), PLAIN, 0.5)
+    wall = np.array([0.0, 0.0, 1.0, 9.5 * mesh.radius])
+    scene = Scene((Instance(mesh, T, PLAIN), occluder), None, np.zeros((8, 8, 3), np.float32), wall)
+    depth, of_target = scene_depths(renderer, scene, K, (SIZE, SIZE))
+    alone = render_at(renderer, mesh, T, K)
+    in_front = render_at(renderer, replace(mesh, vertices=mesh.vertices * np.float32(0.5)), occluder.T_cam_obj, K)[2]
+    np.testing.assert_array_equal(of_target > 0, alone[2] & ~in_front)
+    assert (of_target > 0).any() and (alone[2] & in_front).any() and (depth > 0).all()
+    np.testing.assert_array_equal(depth[of_target > 0], of_target[of_target > 0])
+
+
+def unprojected(batch, i):
+    """Points [N,3] of a sample's object as its target_depth says, object frame, and where the query shows them."""
+    v, u = np.nonzero(batch.target_depth[i].numpy())
+    pixels = torch.tensor(np.stack([u, v], 1)).float()
+    seen = back_project(pixels, batch.target_depth[i, v, u], batch.K[i])
+    return (seen - batch.T_gt[i, :3, 3]) @ batch.T_gt[i, :3, :3], (v, u)
+
+
+def test_the_targets_depth_and_the_truth_give_points_of_its_surface(renderer):
+    maker = PairMaker(6, SIZE)
+    for index in range(8):  # some of them cast at the crop's own size, some larger
+        batch, thing = maker.sample_with_object(index)
+        points, (v, u) = unprojected(batch, 0)
+        view = renderer.render(thing.mesh, batch.T_gt, batch.K, (SIZE, SIZE))
+        shown = view.mask[0, v, u].numpy()
+        apart = (points - view.xyz[0, :, v, u].T).norm(dim=1)[shown] / batch.radius
+        # A symmetric equivalent is that of the shape, up to the tolerance of its symmetry.
+        assert len(points) > 60 and shown.mean() > 0.97 and apart.quantile(0.9) < 0.03
 
 
 def equal(a, b):

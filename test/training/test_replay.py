@@ -29,6 +29,12 @@ def assert_render_and_query_lie_where_the_poses_say(batch: PairBatch) -> None:
         for T, moved in ((batch.T_init[i], 0), (batch.T_gt[i], batch.gt_flow[i].permute(1, 2, 0)[cells])):
             seen = project(transform_points(T[None], xyz)[0], batch.K[i])
             assert_close(seen, pixels + moved, atol=0.02, rtol=0)
+        # What the query shows of the object lies, at its depth, on the surface that the render shows too.
+        u, v = (pixels + batch.gt_flow[i].permute(1, 2, 0)[cells]).round().long().clamp(0, 63).unbind(1)
+        depth = batch.target_depth[i, v, u]
+        expected = transform_points(batch.T_gt[i:i + 1], xyz)[0, :, 2]
+        assert ((depth - expected).abs()[depth > 0] / batch.radius[i]).median() < 0.05
+        assert (depth > 0).float().mean() > 0.9
 
 
 def test_a_mirrored_sample_still_says_where_its_render_lies(batch):

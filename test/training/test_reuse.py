@@ -7,8 +7,9 @@ import weakref
 import torch
 from torch.testing import assert_close
 
-from flowpose_ros.geometry.camera import pixel_grid, project
+from flowpose_ros.geometry.camera import back_project, pixel_grid, project
 from flowpose_ros.geometry.transforms import transform_points
+from flowpose_ros.rendering.raycast import RaycastRenderer
 from training.pairs import PairMaker
 from training.reuse import quarter_turned, reused
 
@@ -31,6 +32,18 @@ def test_a_turned_sample_still_says_where_its_render_lies():
     for T, moved in ((batch.T_init, 0), (batch.T_gt, batch.gt_flow[0].permute(1, 2, 0)[cells])):
         seen = project(transform_points(T, xyz)[0], batch.K[0])
         assert_close(seen, pixels + moved, atol=0.02, rtol=0)
+
+
+def test_a_turned_samples_depth_of_the_object_is_that_of_its_surface():
+    batch, thing = PairMaker(0, 64).sample_with_object(1)
+    for turns in range(4):
+        turned = quarter_turned(batch, turns)
+        seen = turned.target_depth[0] > 0
+        points = back_project(pixel_grid(64, 64)[seen], turned.target_depth[0][seen], turned.K[0])
+        points = (points - turned.T_gt[0, :3, 3]) @ turned.T_gt[0, :3, :3]
+        view = RaycastRenderer().render(thing.mesh, turned.T_gt, turned.K, (64, 64))
+        apart = (points - view.xyz[0].permute(1, 2, 0)[seen]).norm(dim=1) / batch.radius
+        assert len(points) > 60 and apart.quantile(0.9) < 0.03
 
 
 def test_a_turned_samples_normals_face_the_camera_as_before():

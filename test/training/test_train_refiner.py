@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from flowpose_ros.networks.flow import SIZES, GenFlow, GenFlowConfig
 from flowpose_ros.networks.weights import load_config, load_weights
-from training import train_refiner
+from training import trainer
 from training.loop import one_cycle
 from training.train_refiner import RefinerTraining, train
 
@@ -75,7 +75,7 @@ def test_features_learn_alone_before_the_flow_and_the_flow_before_the_pose():
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(train_refiner, "join_processes", lambda: (0, 4))
+    monkeypatch.setattr(trainer, "join_processes", lambda: (0, 4))
     with pytest.raises(ValueError, match="batch: expected a multiple of the 4 processes, got 6"):
         run(RefinerTraining(batch=6), tmp_path)
 
@@ -137,13 +137,13 @@ def test_the_rate_follows_the_schedule_and_biases_do_not_decay(whole):
 
 
 def test_a_step_without_a_finite_gradient_is_skipped(monkeypatch, tmp_path):
-    make = train_refiner.batches_of
+    make = trainer.batches_of
 
     def second_is_broken(stream, workers):
         for number, batch in enumerate(make(stream, workers)):
             yield replace(batch, query_rgb=batch.query_rgb * math.nan) if number == 1 else batch
 
-    monkeypatch.setattr(train_refiner, "batches_of", second_is_broken)
+    monkeypatch.setattr(trainer, "batches_of", second_is_broken)
     run(replace(SHORT, steps=3, features_until=1.0), tmp_path, log_every=1)
     assert [entry["skipped"] for entry in log_of(tmp_path)] == [0, 1, 0]
     saved = checkpoint_of(tmp_path)
@@ -157,7 +157,7 @@ def test_a_step_without_a_finite_gradient_is_skipped(monkeypatch, tmp_path):
 def test_a_run_that_ran_out_of_time_goes_on_exactly(whole, monkeypatch, tmp_path, steps):
     with monkeypatch.context() as patch:
         minutes = count()  # one passes whenever the clock is read: once a step
-        patch.setattr(train_refiner, "time", SimpleNamespace(monotonic=lambda: 60 * next(minutes)))
+        patch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: 60 * next(minutes)))
         run(SHORT, tmp_path, max_minutes=steps)
     assert checkpoint_of(tmp_path)["step"] == steps
     run(SHORT, tmp_path)
@@ -165,14 +165,14 @@ def test_a_run_that_ran_out_of_time_goes_on_exactly(whole, monkeypatch, tmp_path
 
 
 def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(whole, monkeypatch, tmp_path):
-    make = train_refiner.batches_of
+    make = trainer.batches_of
 
     def killed_after_five(stream, workers):
         yield from islice(make(stream, workers), 5)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_refiner, "batches_of", killed_after_five)
+        patch.setattr(trainer, "batches_of", killed_after_five)
         with pytest.raises(KeyboardInterrupt):
             run(SHORT, tmp_path, save_every=2)
     assert checkpoint_of(tmp_path)["step"] == 4

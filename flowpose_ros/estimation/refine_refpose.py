@@ -1,0 +1,52 @@
+"""RefPose's refinement: render, read the query's geometry, pose, again, until the pose stands still (RefPose 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from flowpose_ros.estimation.depth import DepthOptions, fit_depth
+from flowpose_ros.estimation.look import Look, Target
+from flowpose_ros.estimation.refine import ITERATIONS, LoopOptions, refine
+from flowpose_ros.estimation.views import sane
+from flowpose_ros.networks.geometry_net import Geometry
+from flowpose_ros.options import option
+
+
+@dataclass(frozen=True)
+class RefPoseOptions(LoopOptions):
+    """The outer loop around the geometry network; the paper renders five times."""
+
+    iterations: int = option(5, ITERATIONS, low=1, high=20)
+
+
+def refine_refpose(target: Target, first: Look, options: RefPoseOptions, depth_options: DepthOptions,
+                   generator: torch.Generator) -> list[Look]:
+    """Looks at the poses of `first` after each of at most `iterations` updates, and after ICP where there is depth.
+
+    Raises WeightsError when the networks hold no geometry network.
+    """
+    target.networks.need_geometry()
+    return refine(target, first, lambda look: fitted_poses(target, look, geometry_of(target, look), depth_options,
+                                                           generator), options, depth_options)
+
+
+@torch.no_grad()
+def geometry_of(target: Target, look: Look) -> Geometry:
+    """What the geometry network reads in a look."""
+    return target.networks.need_geometry()(look.query, look.source, look.views.network_view(target.shape))
+
+
+def fitted_poses(target: Target, look: Look, geometry: Geometry, depth_options: DepthOptions,
+                 generator: torch.Generator) -> torch.Tensor:
+    """T_cam_obj [B,4,4] of a look's geometry; by RANSAC-Kabsch where there is depth, for each pixel of the query is
+    itself where the object point that it shows was measured."""
+    views, shape = look.views, target.shape
+    T_crop = sane(geometry.T_crop_obj, views, shape)
+    if look.depth is not None:
+        xyz = geometry.xyz * shape.radius + shape.center[:, None, None]
+        fitted, _, _ = fit_depth(xyz, geometry.pixel, torch.sigmoid(geometry.visible), geometry.weight > 0, look.depth,
+                                 views.camera.K, T_crop, shape.diameter, depth_options, generator)
+        T_crop = sane(fitted, views, shape)
+    return views.camera.to_camera(T_crop)

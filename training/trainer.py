@@ -1,0 +1,186 @@
+"""A training run on synthetic pairs, whatever network learns: samples, schedule, checkpoints, log and export."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from flowpose_ros.networks.weights import load_config, load_weights, save_weights
+from training.learner import Learner, Loss, RecordedLearner
+from training.loop import (Average, Pace, Running, agreed, average_gradients, join_processes, load_checkpoint,
+                           one_cycle, save_checkpoint)
+from training.pairs import PairStream, batches_of
+from training.replay import PLACEMENTS, Replay, replayed
+from training.reuse import reused
+
+STORED = 32
+"""Samples that a worker hands over at once to the store of a GPU."""
+
+
+@dataclass(frozen=True)
+class PairTraining:
+    """One training run; two runs on a CPU with equal fields, from the same start, give equal weights. On a GPU what is
+    drawn from the store depends on how fast samples come.
+
+    reuse: how often each sample is used (see `reused`).
+    kept: samples in the store of a GPU (see `Replay`), which takes the place of `reuse` there.
+    """
+
+    crop: int = 128
+    reuse: int = 1
+    kept: int = 32_768
+    steps: int = 9200
+    batch: int = 6
+    learning_rate: float = 5e-4
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    seed: int = 0
+    late_from: float = 8 / 15
+    pose_from: float = 0.3
+    pose_ramp: float = 0.1
+
+    def pose_share(self, step: int) -> float:
+        """Share of the pose loss at a step: solving on what is still noise teaches nothing."""
+        return min(1.0, max(0.0, (step / self.steps - self.pose_from) / self.pose_ramp))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a run teaches: the network that learns, on its device, and its loss at each step.
+
+    name: of the network, for people; kind, file: of its weights; belongs_to: what a checkpoint of it is good for
+    alone, beside its configuration.
+    """
+
+    network: nn.Module
+    loss_at: Callable[[int], Loss]
+    name: str
+    kind: str
+    file: str
+    belongs_to: dict[str, str] = field(default_factory=dict)
+
+
+def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], folder: Path, *, workers: int,
+                   threads: int, save_every: int, max_minutes: float | None, start: Path | None = None,
+                   log_every: int = 100, device: str = "cpu", minutes: float | None = None,
+                   eager: bool = False) -> Path:
+    """Train, or continue what `folder` holds, and return the path of the exported weights.
+
+    lesson_on: makes the lesson on a device, after the random numbers are seeded. start: weights of the same shape that
+    a new run begins with, instead of random numbers. Every `log_every` steps a line with the means of these steps goes
+    to `folder`/log.jsonl. minutes: the schedule follows the clock, so that a run of unknown speed ends in time; it is a
+    run's own and does not go on in the next. eager: start each kernel of a GPU from Python.
+
+    Raises ValueError when the batch cannot be shared equally by the processes or by a store's placements, when a GPU is
+    to be shared, when samples are to be used less than once, or when `start` is of another shape, WeightsError when it
+    is of another kind.
+    """
+    rank, processes = join_processes()
+    check_sharing(config, processes, device)
+    on_gpu = device != "cpu"
+    torch.manual_seed(config.seed)
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = True
+    lesson = lesson_on(device)
+    network = lesson.network
+    checkpoint, log = folder / "checkpoint.pt", folder / "log.jsonl"
+    if start is not None and not checkpoint.exists():
+        found = load_config(start, lesson.kind, type(network.config))
+        if found != network.config:
+            raise ValueError(f"start {start}: expected a {lesson.name} ({network.config}), got {found}")
+        load_weights(start, network)
+    replay = Replay(config.kept, device, config.seed) if on_gpu else None
+    rates = config.learning_rate, config.weight_decay, config.clip
+    learner = Learner(network, *rates) if eager or not on_gpu else RecordedLearner(network, *rates, alone=replay.still)
+    optimiser = learner.optimiser
+    average = Average(network)
+    record = dataclasses.asdict(config) | lesson.belongs_to
+    step = 0
+    if checkpoint.exists():
+        # The length of the run may change when it is continued; everything else may not.
+        same = {k: v for k, v in record.items() if k != "steps"}
+        step = load_checkpoint(checkpoint, config=same, module=network, average=average, optimiser=optimiser)
+    pace = Pace(config.steps, minutes)
+    share = config.batch // processes
+    made, late_from = (-(-s // config.reuse) for s in (step, round(config.late_from * config.steps)))
+    stream = PairStream(config.seed, config.crop, made * config.batch, batch=STORED if on_gpu else share,
+                        rank=rank, processes=processes, late_from=late_from * config.batch)
+    fresh = batches_of(stream, workers)
+    samples = (replayed(fresh, replay, share) if on_gpu else
+               reused(fresh, config.reuse, [config.seed, rank, step]))
+
+    def keep(step: int) -> Path:
+        save_checkpoint(checkpoint, step=step, config=record, module=network, average=average, optimiser=optimiser)
+        save_weights(folder / lesson.file, average.state, kind=lesson.kind, config=network.config)
+        return folder / lesson.file
+
+    running, begin = Running(log_every), time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    bar = tqdm(total=config.steps, initial=step, unit="step", desc=lesson.name, mininterval=10, disable=rank > 0)
+    for batch in samples:
+        late = max_minutes is not None and time.monotonic() - begin > 60 * max_minutes
+        at = pace.at(step)
+        if at >= config.steps or agreed(late, processes):
+            break
+        figures = learner.learn(batch, lesson.loss_at(at), config.learning_rate * one_cycle(at, config.steps),
+                                config.pose_share(at), lambda network: average_gradients(network, processes))
+        average.update(network)
+        step += 1
+        running.add(**figures)
+        bar.update()
+        if rank == 0 and step % log_every == 0:
+            means = running.means()
+            if on_gpu:
+                means["made"] = replay.seen
+            bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()})
+            with log.open("a") as out:
+                out.write(json.dumps({"step": step, "seconds": time.monotonic() - begin, **means}) + "\n")
+        if rank == 0 and step % save_every == 0:
+            keep(step)
+    bar.close()
+    samples.close()
+    return keep(step) if rank == 0 else folder / lesson.file
+
+
+def check_sharing(config: PairTraining, processes: int, device: str) -> None:
+    """Raise ValueError when samples cannot be shared and used as a run asks for (see `train_on_pairs`)."""
+    if config.batch % processes:
+        raise ValueError(f"batch: expected a multiple of the {processes} processes, got {config.batch}")
+    if device != "cpu" and (processes > 1 or config.batch % PLACEMENTS):
+        raise ValueError(f"device {device}: expected one process and a batch that is a multiple of {PLACEMENTS}, "
+                         f"got {processes} and {config.batch}")
+    if config.reuse < 1:
+        raise ValueError(f"reuse: expected at least 1, got {config.reuse}")
+
+
+def run_parser(description: str, config_class: type[PairTraining], folder: Path) -> argparse.ArgumentParser:
+    """The command line of a trainer: a flag for each field of its configuration, and those of every run."""
+    parser = argparse.ArgumentParser(description=description)
+    for f in dataclasses.fields(config_class):
+        kind = {"action": argparse.BooleanOptionalAction} if isinstance(f.default, bool) else {"type": type(f.default)}
+        parser.add_argument(f"--{f.name.replace('_', '-')}", default=f.default, **kind)
+    parser.add_argument("--folder", type=Path, default=folder, help="checkpoints and log")
+    parser.add_argument("--init-from", dest="start", type=Path, help="weights to begin with instead of random numbers")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the network")
+    parser.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--eager", action="store_true", help="no CUDA graph of the step")
+    parser.add_argument("--minutes", type=float, help="the schedule's length on the clock, in place of --steps")
+    parser.add_argument("--max-minutes", type=float, help="stop (resumably) after this long")
+    return parser
+
+
+def run_arguments(parser: argparse.ArgumentParser, config_class: type[PairTraining]) -> tuple[PairTraining, dict]:
+    """The configuration on the command line, and everything else on it by the names that `train` has for it."""
+    given = vars(parser.parse_args())
+    return config_class(**{f.name: given.pop(f.name) for f in dataclasses.fields(config_class)}), given
