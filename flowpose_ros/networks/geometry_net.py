@@ -29,6 +29,8 @@ LOG_SCALES = -5.0, 1.0
 """Limits of the logarithm of the error's scale, in radii."""
 MATCHES_LOG_SCALE = -2.0
 """What it is before anything is learnt: that of the matches."""
+LM_STEPS = 8
+"""True points lead back from 60 degrees in so many; GenFlow solves after each of its updates, three at a time."""
 LEAST_VISIBLE = 0.1
 """Cells that show the object with less probability do not take part in the pose."""
 
@@ -208,7 +210,7 @@ class GeometryNet(nn.Module):
         points, target, chosen = (x[..., ::every, ::every].flatten(2).transpose(1, 2)
                                   for x in (xyz, pixel.expand(B, -1, -1, -1), weight.expand(-1, 2, -1, -1)))
         problem = PnpProblem(points, target, normalise_weights(chosen), view.K, float(size))
-        R, t = solve_pnp(problem, *from_transform(view.T_crop_obj, view.center, view.radius))
+        R, t = solve_pnp(problem, *from_transform(view.T_crop_obj, view.center, view.radius), lm_steps=LM_STEPS)
         return Geometry(encoded, xyz, log_scale, visible, pixel.expand(B, -1, -1, -1), weight,
                         to_transform(R, t, view.center, view.radius))
 

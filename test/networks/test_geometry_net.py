@@ -80,9 +80,10 @@ def test_points_that_are_apart_have_encodings_that_are_apart():
 # --- the pose
 
 
-def test_what_is_right_in_all_gives_the_true_pose():
+@pytest.mark.parametrize("degrees", [0, 9, 60])
+def test_what_is_right_in_all_gives_the_true_pose(degrees):
     view = bumpy_view()
-    said = GeometryNet._fit(moved(view), **true_geometry(view))
+    said = GeometryNet._fit(moved(view, degrees), **true_geometry(view))
     assert_same_pose(said.T_crop_obj, view.T_crop_obj, 0.05, 2e-4)
     seen = transform_points(view.T_crop_obj, (said.xyz * 0.06).flatten(2).transpose(1, 2))
     pixel = (seen[..., :2] / seen[..., 2:] * 440 + 63.5)[said.visible.flatten(1) > 0]
