@@ -1,0 +1,50 @@
+"""Whatever stages are chosen: the demo clip's objects are found, and doubt brings in the second stage."""
+
+from pathlib import Path
+
+import pytest
+
+from flowpose_ros.estimation.estimator import COARSE, REFINERS, Estimator, EstimatorOptions
+from flowpose_ros.evaluation.bop_dataset import BopDataset
+from flowpose_ros.evaluation.metrics import mssd
+
+DEMO = Path(__file__).resolve().parents[2] / "demo"
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return BopDataset(DEMO)
+
+
+@pytest.fixture(scope="module")
+def sample(dataset):
+    return next(iter(dataset.samples()))
+
+
+def error(dataset, sample, estimate):
+    """MSSD of an estimate, a share of the diameter."""
+    (truth,) = (t for t in sample.ground_truth if t.label == estimate.label)
+    model = dataset.catalogue[estimate.label]
+    return mssd(estimate.T_cam_obj, truth.T_cam_obj, model.mesh.surface_points(500),
+                model.symmetries.transforms(0.1)) / model.mesh.diameter
+
+
+@pytest.mark.parametrize("refiner", [name for name in REFINERS if name != "auto"])
+@pytest.mark.parametrize("coarse", [name for name in COARSE if name != "auto"])
+def test_every_combination_finds_an_object(dataset, sample, coarse, refiner):
+    estimator = Estimator(dataset.catalogue, EstimatorOptions(coarse=coarse, refiner=refiner))
+    (estimate,) = estimator.estimate(sample.frame, sample.detections[:1]).estimates
+    assert error(dataset, sample, estimate) < 0.1
+
+
+@pytest.mark.parametrize("sure, laps", [(0.0, 1), (1.0, 2)], ids=["sure", "in doubt"])
+def test_auto_asks_the_second_stage_only_in_doubt(dataset, sample, sure, laps, monkeypatch):
+    asked = []
+    for name in ("_coarse", "_refine"):
+        stage = getattr(Estimator, name)
+        monkeypatch.setattr(Estimator, name, lambda self, which, *rest, stage=stage: (
+            asked.append(which), stage(self, which, *rest))[1])
+    estimator = Estimator(dataset.catalogue, EstimatorOptions(coarse="auto", refiner="auto", sure=sure))
+    (estimate,) = estimator.estimate(sample.frame, sample.detections[:1]).estimates
+    assert asked == [*COARSE["auto"][:laps], *REFINERS["auto"][:laps]]
+    assert error(dataset, sample, estimate) < 0.1
