@@ -34,7 +34,7 @@ LONE = 0.5
 class FlowVoteOptions:
     """Which templates are flowed to the query and which of them vote, and what a vote must be."""
 
-    flowed: int = option(16, "best templates by the classifier, from which flow to the query is sought", low=1, high=64)
+    flowed: int = option(12, "best templates by the classifier, from which flow to the query is sought", low=1, high=64)
     voters: int = option(4, "of those, the ones with the surest flow, which vote", low=1, high=32)
     apart_deg: float = option(12.0, "templates are at least this far apart, degrees", low=0.0, high=90.0)
     min_certainty: float = option(0.3, "least certainty of a flow vector that votes", low=0.0, high=1.0)

@@ -49,7 +49,7 @@ REFINERS = {"genflow": ("genflow",), "refpose": ("refpose",), "auto": ("genflow"
 class EstimatorOptions:
     """What a user chooses; the stages' own options are nested."""
 
-    coarse: str = option("gmm", "coarse stage: GenFlow's, RefPose's, or RefPose's and then GenFlow's where in doubt",
+    coarse: str = option("auto", "coarse stage: GenFlow's, RefPose's, or RefPose's and then GenFlow's where in doubt",
                          choices=tuple(COARSE), runtime=False)
     refiner: str = option("genflow", "refinement: GenFlow's, RefPose's, or GenFlow's and then RefPose's where in doubt",
                           choices=tuple(REFINERS), runtime=False)

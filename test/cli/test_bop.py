@@ -99,7 +99,7 @@ def test_the_split_type_is_named_apart(bop_root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "none.json").write_text("[]")
     assert main(["bop", str(bop_root), "--detections", "none.json", "--split", "test_primesense"]) == 1
-    assert [path.name for path in tmp_path.glob("*.csv")] == ["flowpose-gmm-genflow_tiny-test-primesense.csv"]
+    assert [path.name for path in tmp_path.glob("*.csv")] == ["flowpose-auto-genflow_tiny-test-primesense.csv"]
 
 
 @pytest.mark.parametrize("flag, name", [("--output", ""), ("--output", "file/out.csv"), ("--report", "file")])
