@@ -121,7 +121,7 @@ def torch_step(*limits):
 
     def install():
         for choice in choices[:-1]:
-            if run("-m", "pip", "install", "--no-compile", choice, *limits) == 0:
+            if run("-m", "pip", "install", choice, *limits) == 0:
                 return
         pip("install", choices[-1], *limits)
 
@@ -261,9 +261,8 @@ def with_progress(title):
     print(f"set-up: {title} done in {time.monotonic() - begin:.0f} s", flush=True)
 
 
-def pip(verb, *arguments):
-    """Run pip; what is installed is compiled to bytecode when it is first imported, most of it never."""
-    run_all(("-m", "pip", verb, *["--no-compile"] * (verb == "install"), *arguments))
+def pip(*arguments):
+    run_all(("-m", "pip", *arguments))
 
 
 def run(*arguments):

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 import torch
 
 from flowpose_ros.estimation.box_start import best_starts, box_crop
-from flowpose_ros.estimation.depth import DepthOptions, depth_at
+from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.hypotheses import Hypotheses
 from flowpose_ros.estimation.look import Look, Target, join, take
+from flowpose_ros.estimation.match import problem_of_cells
 from flowpose_ros.estimation.refine_genflow import last_update, pose_of
 from flowpose_ros.estimation.select import best_of
 from flowpose_ros.estimation.template_features import TemplateFeatures, score_templates
 from flowpose_ros.geometry.camera import CropCamera, back_project, pixel_grid, project
-from flowpose_ros.geometry.ransac import KabschProblem, P3pProblem, RansacOptions, run_ransac
+from flowpose_ros.geometry.ransac import RansacOptions, run_ransac
 from flowpose_ros.networks.flow import Update
 from flowpose_ros.options import option
 from flowpose_ros.records import Detection
@@ -138,13 +139,7 @@ def pose_of_votes(xyz: torch.Tensor, weight: torch.Tensor, camera: CropCamera, d
     RANSAC-Kabsch where half of them have depth [1,S,S]."""
     side = camera.size // CELL
     pixels = (pixel_grid(side, side, xyz.device).reshape(1, -1, 2) + 0.5) * CELL - 0.5
-    usable = (weight > 0)[None]
-    problem = P3pProblem(xyz[None], pixels, usable, camera.K, pixels.new_full((1,), options.inlier_px))
-    if depth is not None:
-        z = depth_at(depth, pixels)
-        measured = usable & (z > 0)
-        if measured.sum() >= 0.5 * usable.sum():
-            threshold = max(2 * depth_options.inlier_distance(diameter), 0.04 * diameter)
-            problem = KabschProblem(xyz[None], back_project(pixels, z, camera.K), measured, z.new_full((1,), threshold))
+    problem = problem_of_cells(xyz[None], pixels, (weight > 0)[None], camera.K, depth, options.inlier_px, diameter,
+                               depth_options)
     fit = run_ransac(problem, RansacOptions(options.samples), generator)
     return fit.T, bool(fit.found[0] and fit.inlier.sum() >= options.min_inliers)

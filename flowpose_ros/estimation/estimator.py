@@ -14,16 +14,17 @@ from flowpose_ros.errors import DetectionError, FlowposeError, OptionError
 from flowpose_ros.estimation.coarse_flow_vote import FlowVoteOptions, coarse_flow_vote
 from flowpose_ros.estimation.coarse_gmm import GmmOptions, coarse_gmm
 from flowpose_ros.estimation.depth import DepthOptions
-from flowpose_ros.estimation.judge import judge
 from flowpose_ros.estimation.hypotheses import Hypotheses
+from flowpose_ros.estimation.judge import judge
 from flowpose_ros.estimation.look import Look, Target, join
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import load_networks, load_pose_score
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
-from flowpose_ros.estimation.select import best_of, distinct_best, rigid, select, symmetric
+from flowpose_ros.estimation.select import best_of, distinct_best, rigid, symmetric
 from flowpose_ros.estimation.support import flow_support
 from flowpose_ros.estimation.template_features import TemplateFeatures, load_template_features
+from flowpose_ros.estimation.trail import Trail
 from flowpose_ros.estimation.turns import shape_turns
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.geometry.camera import box_around, project
@@ -171,55 +172,41 @@ class Estimator:
         shape = prepared.shape
         target = Target(tensors, shape, self._networks, self._renderer)
         generator = torch.Generator().manual_seed(options.seed)
-
-        def judged(look: Look) -> torch.Tensor:
-            return judge(target, look, self._pose_score, options.fit)
-
-        looks: list[Look] = []
-        scores: list[torch.Tensor] = []
-        ends: list[int] = []
+        trail = Trail(lambda look: judge(target, look, self._pose_score, options.fit))
+        ends = []
         for coarse in COARSE[options.coarse]:
             found = self._coarse(coarse, target, seen, prepared.templates, index, generator)
             clock.lap("coarse")
-            first = target.look(found.T_cam_obj)
-            if len(found.T_cam_obj) > options.hypotheses:
-                first = first.take(distinct_best(found.T_cam_obj.double().cpu().numpy(), judged(first),
-                                                 shape.model.symmetries, options.hypotheses, SAME))
-            matched = match_poses(target, first, options.match, options.fit, generator)
-            looks += matched
-            scores += [judged(look) for look in matched]
-            ends.append(len(looks) - 1)
+            first, value = trail.judged(target.look(found.T_cam_obj))
+            chosen = distinct_best(found.T_cam_obj.double().cpu().numpy(), value, shape.model.symmetries,
+                                   options.hypotheses, SAME)
+            ends.append(trail.add(match_poses(target, first.take(chosen), options.match, options.fit, generator),
+                                  value[chosen]))
             clock.lap("match")
-            if scores[-1].max() >= options.sure:
+            if ends[-1][1].max() >= options.sure:
                 break
-        last, value = join([looks[k] for k in ends]), torch.cat([scores[k] for k in ends])
+        last, value = map(join, zip(*ends))
         if options.turned and len(prepared.turns):
-            turned = target.look(last.T_cam_obj[value.argmax()] @ prepared.turns)
-            likeliness = judged(turned)
+            turned, likeliness = trail.judged(target.look(last.T_cam_obj[value.argmax()] @ prepared.turns))
             likely = best_of(likeliness, options.turned)
-            matched = match_poses(target, turned.take(likely),
-                                  replace(options.match, iterations=min(1, options.match.iterations)), options.fit,
-                                  generator)
-            looks += matched
-            scores += [likeliness[likely], *(judged(look) for look in matched[1:])]
-            last, value = join([last, matched[-1]]), torch.cat([value, scores[-1]])
-        clock.lap("match")
+            once = replace(options.match, iterations=min(1, options.match.iterations))
+            ends = (last, value), trail.add(match_poses(target, turned.take(likely), once, options.fit, generator),
+                                            likeliness[likely])
+            last, value = map(join, zip(*ends))
+            clock.lap("match")
         best = last.take(best_of(value, options.updated))
         for refiner in REFINERS[options.refiner]:
-            refined = self._refine(refiner, target, best, generator)
-            looks += refined
-            scores += [judged(look) for look in refined]
+            _, value = trail.add(self._refine(refiner, target, best, generator))
             clock.lap("refine")
-            if scores[-1].max() >= options.sure:
+            if value.max() >= options.sure:
                 break
-        stage, which = select(scores)
-        answer = looks[stage].take(torch.tensor([which]))
+        answer, score = trail.best()
         inlier_ratio, covariance = flow_support(target, answer, options.genflow)
         T_cam_obj = rigid(answer.T_cam_obj[0].double().cpu().numpy())
         check_in_front(T_cam_obj, shape.model.mesh, detection.label)
         clock.lap("select")
         instance = detection.instance if detection.instance is not None else index
-        return PoseEstimate(shape.model.label, instance, T_cam_obj, float(scores[stage][which]),
+        return PoseEstimate(shape.model.label, instance, T_cam_obj, score,
                             symmetric(covariance[0].double().cpu().numpy()), float(inlier_ratio[0].clamp(0, 1)),
                             detection)
 

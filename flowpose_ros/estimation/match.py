@@ -54,20 +54,27 @@ def match_once(target: Target, look: Look, options: MatchOptions, depth_options:
     matches = match_cells(joint_features(look.source), joint_features(look.query), order, on_object)
     median = torch.where(on_object, matches.confidence, torch.nan).nanmedian(1, keepdim=True).values
     usable = on_object & (matches.confidence >= LEAST_CONFIDENCE * median)
-    problem = P3pProblem(xyz, matches.pixel, usable, views.camera.K,
-                         matches.pixel.new_full((len(usable),), options.inlier_px))
-    if look.depth is not None:
-        z = depth_at(look.depth, matches.pixel)
-        measured = usable & (z > 0)
-        if (measured.sum(1) >= 0.5 * usable.sum(1)).all():
-            # A cell is coarser than a pixel, and so is where its match lies.
-            threshold = max(2 * depth_options.inlier_distance(shape.diameter), 0.04 * shape.diameter)
-            problem = KabschProblem(xyz, back_project(matches.pixel, z, views.camera.K), measured,
-                                    z.new_full((len(usable),), threshold))
+    problem = problem_of_cells(xyz, matches.pixel, usable, views.camera.K, look.depth, options.inlier_px, shape.diameter,
+                               depth_options)
     fit = run_ransac(problem, RansacOptions(options.hypotheses, scored_points=192), generator)
     good = (fit.inlier_ratio >= options.min_inlier_ratio) & (fit.inlier.sum(1) >= options.min_inliers)
     T_crop = torch.where((fit.found & good)[:, None, None], fit.T, views.T_crop_obj)
     return views.camera.to_camera(sane(T_crop, views, shape))
+
+
+def problem_of_cells(xyz: torch.Tensor, pixel: torch.Tensor, usable: torch.Tensor, K: torch.Tensor,
+                     depth: torch.Tensor | None, inlier_px: float, diameter: float, depth_options: DepthOptions
+                     ) -> P3pProblem | KabschProblem:
+    """The poses of object points xyz [B,N,3] seen at pixels [B,N,2] where usable [B,N]: 3D-3D where at least half of
+    them have depth [B,S,S], else 2D-3D with residuals up to `inlier_px`; K [B,3,3], diameter metres."""
+    if depth is not None:
+        z = depth_at(depth, pixel)
+        measured = usable & (z > 0)
+        if (measured.sum(1) >= 0.5 * usable.sum(1)).all():
+            # A cell is coarser than a pixel, and so is where its match lies.
+            threshold = max(2 * depth_options.inlier_distance(diameter), 0.04 * diameter)
+            return KabschProblem(xyz, back_project(pixel, z, K), measured, z.new_full((len(z),), threshold))
+    return P3pProblem(xyz, pixel, usable, K, pixel.new_full((len(pixel),), inlier_px))
 
 
 def object_cells(cover: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,10 +1,10 @@
-"""The publishers of the estimator node: poses, TF, markers, overlay."""
+"""The publishers of the estimator node: poses, TF, markers, points, overlay."""
 
 from __future__ import annotations
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2
 from tf2_ros import TransformBroadcaster
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
@@ -12,6 +12,7 @@ from visualization_msgs.msg import MarkerArray
 from flowpose_ros.evaluation.contour import draw_pose
 from flowpose_ros.nodes.messages.frames import image_message
 from flowpose_ros.nodes.messages.markers import MarkerMaker
+from flowpose_ros.nodes.messages.points import points_out
 from flowpose_ros.nodes.messages.poses import detections_out, name_of, transforms_out
 from flowpose_ros.nodes.options import NodeOptions
 from flowpose_ros.nodes.pipeline import Processed
@@ -22,12 +23,13 @@ RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class Outputs:
-    """Publishes a frame's answer under the image's own stamp and frame; markers and overlay on demand."""
+    """Publishes a frame's answer under the image's own stamp and frame; markers, points and overlay on demand."""
 
     def __init__(self, node: LifecycleNode, catalogue: Catalogue) -> None:
         self._node, self._catalogue = node, catalogue
         self._poses = node.create_publisher(Detection3DArray, "~/poses", RELIABLE)
         self._markers = node.create_publisher(MarkerArray, "~/markers", RELIABLE)
+        self._points = node.create_publisher(PointCloud2, "~/points", RELIABLE)
         self._overlay = node.create_publisher(Image, "~/overlay", qos_profile_sensor_data)
         self._broadcaster = TransformBroadcaster(node)
         self._marker_maker = MarkerMaker(catalogue)
@@ -40,13 +42,15 @@ class Outputs:
             self._broadcaster.sendTransform(transforms_out(header, estimates, options.tf_prefix))
         if self._markers.get_subscription_count():
             self._markers.publish(self._marker_maker.markers(header, estimates))
+        if self._points.get_subscription_count():
+            self._points.publish(points_out(header, estimates, self._catalogue))
         if self._overlay.get_subscription_count():
             self._overlay.publish(self._draw(processed))
         self._poses.publish(detections_out(header, estimates, self._catalogue))
 
     def close(self) -> None:
         """End the publishers."""
-        for publisher in (self._poses, self._markers, self._overlay):
+        for publisher in (self._poses, self._markers, self._points, self._overlay):
             self._node.destroy_publisher(publisher)
 
     def _draw(self, processed: Processed) -> Image:

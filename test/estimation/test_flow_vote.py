@@ -65,8 +65,8 @@ def perfect_update(look, T_true):
     seen = transform_points(views.camera.to_crop(T_true.expand(len(xyz), 4, 4)), xyz.flatten(2).transpose(1, 2))
     flow = project(seen, views.camera.K).transpose(1, 2).reshape_as(pixel) - pixel
     one = torch.ones_like(flow[:, :1])
-    return Update(FlowField(flow, SURE * one, torch.ones_like(flow), NEVER * one, one), views.T_crop_obj, pixel, xyz, valid,
-                  torch.ones_like(flow))
+    field = FlowField(flow, SURE * one, torch.ones_like(flow), NEVER * one, one)
+    return Update(field, views.T_crop_obj, pixel, xyz, valid, torch.ones_like(flow))
 
 
 def test_points_fall_where_the_truth_shows_them(target, truth):
@@ -90,7 +90,8 @@ def test_of_two_points_in_a_cell_the_surer_stays(target, truth):
     update = perfect_update(look, truth)
     here = (update.pixel + update.field.flow).flatten(2)
     middle = look.views.camera.size / 2
-    all_there = replace(update.field, flow=middle - update.pixel, certainty=here[:, :1].reshape_as(update.field.certainty) / 50)
+    rising = here[:, :1].reshape_as(update.field.certainty) / 50
+    all_there = replace(update.field, flow=middle - update.pixel, certainty=rising)
     votes = warp(replace(update, field=all_there), look, look.views.camera, 0.3)
     (cell,) = torch.nonzero(votes.weight[0])[:, 0].tolist()
     surest = torch.where(update.valid, all_there.certainty, -torch.inf).flatten().argmax()

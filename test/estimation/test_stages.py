@@ -26,7 +26,7 @@ def sample(dataset):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """The shipped weights with a geometry network that has learnt nothing: it gives the points that attention brings."""
+    """The shipped weights, and a geometry network that has learnt nothing: it gives what attention brings."""
     folder = tmp_path_factory.mktemp("weights")
     for path in shipped_folder().glob("*.safetensors"):
         shutil.copy(path, folder)
@@ -58,7 +58,8 @@ def test_auto_asks_the_second_stage_only_in_doubt(dataset, sample, sure, laps, w
         stage = getattr(Estimator, name)
         monkeypatch.setattr(Estimator, name, lambda self, which, *rest, stage=stage: (
             asked.append(which), stage(self, which, *rest))[1])
-    estimator = Estimator(dataset.catalogue, EstimatorOptions(coarse="auto", refiner="auto", sure=sure, weights=weights))
+    options = EstimatorOptions(coarse="auto", refiner="auto", sure=sure, weights=weights)
+    estimator = Estimator(dataset.catalogue, options)
     (estimate,) = estimator.estimate(sample.frame, sample.detections[:1]).estimates
     assert asked == [*COARSE["auto"][:laps], *REFINERS["auto"][:laps]]
     assert error(dataset, sample, estimate) < 0.1

@@ -21,7 +21,8 @@ from rclpy.duration import Duration
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.time import Time
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs_py.point_cloud2 import read_points
 from std_srvs.srv import SetBool, Trigger
 from tf2_ros import Buffer, TransformListener
 from visualization_msgs.msg import MarkerArray
@@ -91,15 +92,20 @@ def test_poses_are_on_tf_at_the_images_stamp(start_estimator, camera, client, wa
     assert not buffer.can_transform(FRAME_ID, "obj_000001_0", Time(nanoseconds=9 * SECOND))
 
 
-def test_markers_and_overlay_come_while_somebody_looks(start_estimator, camera, client, wait_until):
-    markers, overlays = [], []
+def test_markers_points_and_overlay_come_while_somebody_looks(start_estimator, camera, client, wait_until):
+    markers, clouds, overlays = [], [], []
+    client.create_subscription(PointCloud2, "/flowpose/points", clouds.append, 5)
     client.create_subscription(MarkerArray, "/flowpose/markers", markers.append, 5)
     client.create_subscription(Image, "/flowpose/overlay", overlays.append, qos_profile_sensor_data)
     node = start_estimator()
     camera.ask(0, 1 * SECOND, wait_until, node)
     camera.ask(0, 2 * SECOND, wait_until, node)
-    wait_until(lambda: markers and overlays, "markers and overlay", node)
+    wait_until(lambda: markers and clouds and overlays, "markers, points and overlay", node)
     assert {(m.ns, m.id) for m in markers[-1].markers} == {("obj_000001", 0), ("obj_000002", 1)}
+    points = read_points(clouds[-1])
+    for instance, truth in enumerate(camera.samples[0].ground_truth):
+        own = points[points["instance"] == instance]
+        assert abs(np.median(own["z"]) - truth.T_cam_obj[2, 3]) < 0.05
     picture = color_image(overlays[-1], CvBridge())
     changed = (picture != camera.samples[0].frame.image).any(-1)
     assert 0 < changed.mean() < 0.3

@@ -10,10 +10,12 @@ from scipy.spatial.transform import Rotation
 
 pytest.importorskip("vision_msgs", reason="ROS messages are not installed: `make setup` installs them")
 
+from sensor_msgs_py.point_cloud2 import read_points
 from visualization_msgs.msg import Marker
 
 from flowpose_ros.nodes.messages.frames import header_at
 from flowpose_ros.nodes.messages.markers import MarkerMaker, triangles
+from flowpose_ros.nodes.messages.points import POINTS, points_out
 from flowpose_ros.nodes.messages.poses import (
     detections_out,
     pose_message,
@@ -127,3 +129,21 @@ def test_large_meshes_are_decimated(catalogue):
     mesh = catalogue["obj_000001"].mesh
     points, colors = triangles(mesh, faces=100)
     assert len(mesh.faces) > 100 and 0 < len(points) <= 300 and len(colors) == len(points)
+
+
+def test_points_lie_on_the_posed_mesh_and_carry_the_number(catalogue):
+    estimates = estimate(3), estimate(7, pose((0, 0, 1), (0, 0, 1)), label="obj_000002")
+    cloud = points_out(HEADER, estimates, catalogue)
+    points = read_points(cloud)
+    assert cloud.header == HEADER and len(points) == 2 * POINTS
+    for e in estimates:
+        own = points[points["instance"] == e.instance]
+        local = (np.stack([own["x"], own["y"], own["z"]], 1) - e.T_cam_obj[:3, 3]) @ e.T_cam_obj[:3, :3]
+        vertices = catalogue[e.label].mesh.vertices
+        assert len(own) == POINTS
+        np.testing.assert_allclose(local.min(0), vertices.min(0), atol=0.1 * np.ptp(vertices))
+        np.testing.assert_allclose(local.max(0), vertices.max(0), atol=0.1 * np.ptp(vertices))
+
+
+def test_without_estimates_the_cloud_is_empty(catalogue):
+    assert points_out(HEADER, (), catalogue).width == 0

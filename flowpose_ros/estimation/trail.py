@@ -1,0 +1,36 @@
+"""All poses of an object that were looked at on the way to an answer, and how right each seems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from flowpose_ros.estimation.look import Look
+from flowpose_ros.estimation.select import select
+
+
+class Trail:
+    """Looks in the order in which they were made, and their scores."""
+
+    def __init__(self, judge: Callable[[Look], torch.Tensor]) -> None:
+        """judge: the scores [B] of a look."""
+        self._judge = judge
+        self._looks: list[Look] = []
+        self._scores: list[torch.Tensor] = []
+
+    def judged(self, look: Look) -> tuple[Look, torch.Tensor]:
+        """A look and its scores [B]; not kept."""
+        return look, self._judge(look)
+
+    def add(self, looks: Sequence[Look], known: torch.Tensor | None = None) -> tuple[Look, torch.Tensor]:
+        """Keep some looks and return the last with its scores [B]; known: scores of the first, where judged before."""
+        scores = [self._judge(looks[0]) if known is None else known, *map(self._judge, looks[1:])]
+        self._looks += looks
+        self._scores += scores
+        return looks[-1], scores[-1]
+
+    def best(self) -> tuple[Look, float]:
+        """A look at the one pose that seems most right, and its score."""
+        stage, which = select(self._scores)
+        return self._looks[stage].take(torch.tensor([which])), float(self._scores[stage][which])
