@@ -40,8 +40,9 @@ class PairBatch:
     """B samples; crops S x S of one virtual camera per sample.
 
     query_rgb [B,3,S,S] in [0,1]; query_depth [B,S,S] sensor depth, metres along the crop's z, 0
-    invalid; target_depth [B,S,S] clean depth of the object where the query shows it, 0 elsewhere; render_rgb, render_normal, render_xyz [B,3,S,S] and render_mask [B,S,S] of the render at
-    T_init; K [B,3,3]; T_init, T_gt [B,4,4] object to crop camera; center [B,3], radius [B],
+    invalid; target_depth [B,S,S] clean depth of the object where the query shows it, 0 elsewhere;
+    render_rgb, render_normal, render_xyz [B,3,S,S] and render_mask [B,S,S] of the render at T_init;
+    K [B,3,3]; T_init, T_gt [B,4,4] object to crop camera; center [B,3], radius [B],
     diameter [B] metres; points [B,256,3] on the surface; gt_flow [B,2,S,S] pixels from render to
     query; visible [B,S,S] bool; start_angle [B] radians.
     """
@@ -120,8 +121,9 @@ class PairMaker:
             return None
         query = sense_image(self._lit(clean.buffer, scene, rng), clean.target, own_size, self.size, rng)
         turn = Rotation.from_matrix(T_gt[:3, :3].T @ T_init[:3, :3]).magnitude()
-        values = (query.transpose(2, 0, 1), sense_depth(clean.depth, own_size, rng), clean.target_depth, rgb, normal, xyz, mask, K,
-                  T_init, T_gt, mesh.center, mesh.radius, 2 * mesh.radius, points, truth.flow, truth.visible, turn)
+        values = (query.transpose(2, 0, 1), sense_depth(clean.depth, own_size, rng), clean.target_depth, rgb,
+                  normal, xyz, mask, K, T_init, T_gt, mesh.center, mesh.radius, 2 * mesh.radius, points, truth.flow,
+                  truth.visible, turn)
         return PairBatch(*(_tensor(value)[None] for value in values))
 
     def _start(self, known: PoolObject, points: np.ndarray, rng: np.random.Generator, mixture: StartMixture):

@@ -54,8 +54,8 @@ def match_once(target: Target, look: Look, options: MatchOptions, depth_options:
     matches = match_cells(joint_features(look.source), joint_features(look.query), order, on_object)
     median = torch.where(on_object, matches.confidence, torch.nan).nanmedian(1, keepdim=True).values
     usable = on_object & (matches.confidence >= LEAST_CONFIDENCE * median)
-    problem = problem_of_cells(xyz, matches.pixel, usable, views.camera.K, look.depth, options.inlier_px, shape.diameter,
-                               depth_options)
+    problem = problem_of_cells(xyz, matches.pixel, usable, views.camera.K, look.depth, options.inlier_px,
+                               shape.diameter, depth_options)
     fit = run_ransac(problem, RansacOptions(options.hypotheses, scored_points=192), generator)
     good = (fit.inlier_ratio >= options.min_inlier_ratio) & (fit.inlier.sum(1) >= options.min_inliers)
     T_crop = torch.where((fit.found & good)[:, None, None], fit.T, views.T_crop_obj)
