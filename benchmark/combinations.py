@@ -1,5 +1,5 @@
-"""Every coarse stage with every refinement, and what auto makes of them: scores and seconds per object, measured in one
-run, and how many times the fastest each takes.
+"""Coarse stages and refinements in every combination, and what auto makes of them: scores and seconds per object,
+measured in one run, and how many times the fastest each takes.
 
     python benchmark/combinations.py path/to/bop/dataset
     python benchmark/combinations.py --synthetic 40 --depth off
@@ -14,7 +14,7 @@ import argparse
 import itertools
 import sys
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from tqdm import tqdm  # noqa: E402
 
 from flowpose_ros.errors import FlowposeError  # noqa: E402
-from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions  # noqa: E402
+from flowpose_ros.estimation.estimator import COARSE, REFINERS, Estimator, EstimatorOptions  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, detections_of  # noqa: E402
 from flowpose_ros.evaluation.metrics import mssd  # noqa: E402
 from flowpose_ros.evaluation.results import ResultRow  # noqa: E402
@@ -42,11 +42,6 @@ class Outcome:
 
     scores: dict[str, float]
     seconds: float
-
-
-def choices(name: str) -> tuple[str, ...]:
-    """The choices of an option of the estimator."""
-    return next(f.metadata["choices"] for f in fields(EstimatorOptions) if f.name == name)
 
 
 def on_dataset(dataset: BopDataset, options: EstimatorOptions, title: str) -> Outcome:
@@ -67,12 +62,10 @@ def on_dataset(dataset: BopDataset, options: EstimatorOptions, title: str) -> Ou
     return Outcome(scores, float(np.median(seconds)))
 
 
-def on_synthetic(count: int, options: EstimatorOptions, title: str) -> Outcome:
+def on_synthetic(cases: list, options: EstimatorOptions, title: str) -> Outcome:
     """Average recall by MSSD on synthetic scenes of held-out objects, each box jittered as a detector's."""
     from training.calibrate import box_of
-    from training.validate import synthetic_cases
 
-    cases = list(synthetic_cases("held_out", count, seed=9001))
     estimator = Estimator(Catalogue([case.model for case in cases]), options)
     estimator.warm_up()
     errors, seconds = [], []
@@ -91,24 +84,34 @@ def on_synthetic(count: int, options: EstimatorOptions, title: str) -> Outcome:
                    float(np.median(seconds)))
 
 
+def scenes_of(dataset: Path, synthetic: int | None) -> BopDataset | list:
+    """The dataset, or so many synthetic scenes in its place."""
+    if not synthetic:
+        return BopDataset(dataset)
+    from training.validate import synthetic_cases
+
+    return list(synthetic_cases("held_out", synthetic, seed=9001))
+
+
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", nargs="?", type=Path, default=ROOT / "demo", help="BOP dataset (default: the demo)")
     parser.add_argument("--synthetic", metavar="N", type=int, help="N synthetic scenes in place of a dataset")
     parser.add_argument("--depth", nargs="+", choices=("off", "on"), default=["off", "on"])
-    parser.add_argument("--coarse", nargs="+", choices=choices("coarse"), default=list(choices("coarse")))
-    parser.add_argument("--refiner", nargs="+", choices=choices("refiner"), default=list(choices("refiner")))
+    parser.add_argument("--coarse", nargs="+", choices=tuple(COARSE), default=list(COARSE))
+    parser.add_argument("--refiner", nargs="+", choices=tuple(REFINERS), default=["genflow"],
+                        help="refpose and auto need weights of the geometry network (default: genflow)")
     parser.add_argument("--weights", default="", help="folder of weights (default: the shipped ones)")
     args = parser.parse_args()
     try:
+        scenes = scenes_of(args.dataset, args.synthetic)
         for depth in args.depth:
             found = {}
             for coarse, refiner in itertools.product(args.coarse, args.refiner):
                 options = EstimatorOptions(coarse=coarse, refiner=refiner, depth=depth, weights=args.weights)
                 title = f"{coarse} + {refiner}"
-                found[title] = (on_synthetic(args.synthetic, options, title) if args.synthetic
-                                else on_dataset(BopDataset(args.dataset), options, title))
+                found[title] = (on_synthetic if args.synthetic else on_dataset)(scenes, options, title)
             fastest = min(outcome.seconds for outcome in found.values())
             names = list(next(iter(found.values())).scores)
             print(f"{'RGB-D' if depth == 'on' else 'RGB'}:")

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from flowpose_ros.errors import FlowposeError  # noqa: E402
-from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions  # noqa: E402
+from flowpose_ros.estimation.estimator import COARSE, Estimator, EstimatorOptions  # noqa: E402
 from flowpose_ros.estimation.look import Target  # noqa: E402
 from flowpose_ros.estimation.networks import load_networks  # noqa: E402
 from flowpose_ros.estimation.refine_genflow import last_update  # noqa: E402
@@ -68,11 +68,12 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", nargs="?", type=Path, default=ROOT / "demo", help="BOP dataset (default: the demo)")
+    parser.add_argument("--coarse", choices=tuple(COARSE), default=EstimatorOptions.coarse)
     parser.add_argument("--depth", choices=("auto", "off"), default="auto")
     parser.add_argument("--hypotheses", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=12, help="single detections that are timed")
     args = parser.parse_args()
-    options = EstimatorOptions(depth=args.depth, hypotheses=args.hypotheses)
+    options = EstimatorOptions(coarse=args.coarse, depth=args.depth, hypotheses=args.hypotheses)
     try:
         dataset = BopDataset(args.dataset)
         reference, found = one_pass(dataset, options), timings(dataset, options, args.rounds)

@@ -74,17 +74,24 @@ class Average:
 
     def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
         self.decay = decay
-        self.count = 0
         self.state = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        self.count = torch.zeros((), device=next(iter(self.state.values())).device)
 
-    def update(self, module: nn.Module) -> None:
-        """Take in the module's present state."""
-        self.count += 1
-        decay = min(self.decay, (1 + self.count) / (10 + self.count))
+    def update(self, module: nn.Module, skipped: torch.Tensor | float = 0.0) -> None:
+        """Take in the module's present state; skipped: 1 after a step that changed nothing, which does not count.
+
+        All on the device, so that nobody waits for a GPU.
+        """
+        self.count += 1 - skipped
+        decay = ((1 + self.count) / (10 + self.count)).clamp_max(self.decay)
+        share = (1 - decay) * (1 - skipped)
         present = module.state_dict()
         real = [k for k, v in present.items() if v.is_floating_point()]
         with torch.no_grad():
-            torch._foreach_lerp_([self.state[k] for k in real], [present[k] for k in real], 1 - decay)
+            average = [self.state[k] for k in real]
+            steps = torch._foreach_sub([present[k] for k in real], average)
+            torch._foreach_mul_(steps, share)
+            torch._foreach_add_(average, steps)
             for k in present.keys() - set(real):
                 self.state[k].copy_(present[k])
 
@@ -95,7 +102,7 @@ def save_checkpoint(path: Path, *, step: int, config: dict, module: nn.Module, a
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     torch.save({"step": step, "config": config, "module": module.state_dict(), "average": average.state,
-                "average_count": average.count, "optimiser": optimiser.state_dict(),
+                "average_count": int(average.count), "optimiser": optimiser.state_dict(),
                 "torch_rng": torch.get_rng_state()}, part)
     os.replace(part, path)
 
@@ -112,7 +119,7 @@ def load_checkpoint(path: Path, *, config: dict, module: nn.Module, average: Ave
         lines = ", ".join(f"{k}: checkpoint {a!r}, asked for {b!r}" for k, (a, b) in differing.items())
         raise ValueError(f"{path}: made with another configuration ({lines})")
     module.load_state_dict(saved["module"])
-    average.count = saved["average_count"]
+    average.count.fill_(saved["average_count"])
     for name, value in saved["average"].items():  # in place: on the device where the module is
         average.state[name].copy_(value)
     optimiser.load_state_dict(saved["optimiser"])

@@ -133,7 +133,7 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
             break
         figures = learner.learn(batch, lesson.loss_at(at), config.learning_rate * one_cycle(at, config.steps),
                                 config.pose_share(at), lambda network: average_gradients(network, processes))
-        average.update(network)
+        average.update(network, figures["skipped"])
         step += 1
         running.add(**figures)
         bar.update()

@@ -177,7 +177,8 @@ class Estimator:
         for coarse in COARSE[options.coarse]:
             found = self._coarse(coarse, target, seen, prepared.templates, index, generator)
             clock.lap("coarse")
-            first, value = trail.judged(target.look(found.T_cam_obj))
+            first = target.look(found.T_cam_obj)
+            value = trail.judge(first)
             chosen = distinct_best(found.T_cam_obj.double().cpu().numpy(), value, shape.model.symmetries,
                                    options.hypotheses, SAME)
             ends.append(trail.add(match_poses(target, first.take(chosen), options.match, options.fit, generator),
@@ -187,7 +188,8 @@ class Estimator:
                 break
         last, value = map(join, zip(*ends))
         if options.turned and len(prepared.turns):
-            turned, likeliness = trail.judged(target.look(last.T_cam_obj[value.argmax()] @ prepared.turns))
+            turned = target.look(last.T_cam_obj[value.argmax()] @ prepared.turns)
+            likeliness = trail.judge(turned)
             likely = best_of(likeliness, options.turned)
             once = replace(options.match, iterations=min(1, options.match.iterations))
             ends = (last, value), trail.add(match_poses(target, turned.take(likely), once, options.fit, generator),

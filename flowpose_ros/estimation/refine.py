@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from flowpose_ros.estimation.depth import DepthOptions
+from flowpose_ros.estimation.depth import DepthOptions, fit_depth
 from flowpose_ros.estimation.icp import refine_icp
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.views import Shape, sane
@@ -41,6 +41,21 @@ def refine(target: Target, first: Look, update: Callable[[Look], torch.Tensor], 
     if first.depth is not None and depth_options.icp_iterations:
         looks.append(target.look(fit_surface(target, looks[-1], depth_options)))
     return looks[1:]
+
+
+@torch.no_grad()
+def camera_poses(target: Target, look: Look, T_crop_obj: torch.Tensor, xyz: torch.Tensor, pixel: torch.Tensor,
+                 certainty: torch.Tensor, valid: torch.Tensor, depth_options: DepthOptions, generator: torch.Generator
+                 ) -> torch.Tensor:
+    """T_cam_obj [B,4,4] of a network's poses T_crop_obj [B,4,4] in a look's crops; where there is depth, those of
+    RANSAC-Kabsch on what it says of each cell (see `fit_depth`). What is no pose before the camera stays as it was."""
+    views, shape = look.views, target.shape
+    T_crop = sane(T_crop_obj, views, shape)
+    if look.depth is not None:
+        fitted, _, _ = fit_depth(xyz, pixel, certainty, valid, look.depth, views.camera.K, T_crop, shape.diameter,
+                                 depth_options, generator)
+        T_crop = sane(fitted, views, shape)
+    return views.camera.to_camera(T_crop)
 
 
 @torch.no_grad()

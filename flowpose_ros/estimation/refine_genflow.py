@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from flowpose_ros.estimation.depth import DepthOptions, fit_depth
+from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.look import Look, Target
-from flowpose_ros.estimation.refine import LoopOptions, refine
-from flowpose_ros.estimation.views import sane
+from flowpose_ros.estimation.refine import LoopOptions, camera_poses, refine
 from flowpose_ros.networks.flow import Update
 from flowpose_ros.options import option
 
@@ -39,14 +38,8 @@ def update_once(target: Target, look: Look, depth_options: DepthOptions, generat
 def pose_of(target: Target, look: Look, update: Update, depth_options: DepthOptions, generator: torch.Generator
             ) -> torch.Tensor:
     """T_cam_obj [B,4,4] that an update of a look says: its own without depth, that of RANSAC-Kabsch with it."""
-    views, shape = look.views, target.shape
-    T_crop = sane(update.T_crop_obj, views, shape)
-    if look.depth is not None:
-        fitted, _, _ = fit_depth(update.xyz, update.field.flow + update.pixel, torch.sigmoid(update.field.certainty),
-                                 update.valid, look.depth, views.camera.K, T_crop, shape.diameter, depth_options,
-                                 generator)
-        T_crop = sane(fitted, views, shape)
-    return views.camera.to_camera(T_crop)
+    return camera_poses(target, look, update.T_crop_obj, update.xyz, update.field.flow + update.pixel,
+                        torch.sigmoid(update.field.certainty), update.valid, depth_options, generator)
 
 
 def last_update(target: Target, look: Look) -> Update:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from flowpose_ros.estimation.depth import DepthOptions, fit_depth
+from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.look import Look, Target
-from flowpose_ros.estimation.refine import ITERATIONS, LoopOptions, refine
-from flowpose_ros.estimation.views import sane
+from flowpose_ros.estimation.refine import ITERATIONS, LoopOptions, camera_poses, refine
 from flowpose_ros.networks.geometry_net import Geometry
 from flowpose_ros.options import option
 
@@ -42,11 +41,6 @@ def fitted_poses(target: Target, look: Look, geometry: Geometry, depth_options: 
                  generator: torch.Generator) -> torch.Tensor:
     """T_cam_obj [B,4,4] of a look's geometry; by RANSAC-Kabsch where there is depth, for each pixel of the query is
     itself where the object point that it shows was measured."""
-    views, shape = look.views, target.shape
-    T_crop = sane(geometry.T_crop_obj, views, shape)
-    if look.depth is not None:
-        xyz = geometry.xyz * shape.radius + shape.center[:, None, None]
-        fitted, _, _ = fit_depth(xyz, geometry.pixel, torch.sigmoid(geometry.visible), geometry.weight > 0, look.depth,
-                                 views.camera.K, T_crop, shape.diameter, depth_options, generator)
-        T_crop = sane(fitted, views, shape)
-    return views.camera.to_camera(T_crop)
+    xyz = geometry.xyz * target.shape.radius + target.shape.center[:, None, None]
+    return camera_poses(target, look, geometry.T_crop_obj, xyz, geometry.pixel, torch.sigmoid(geometry.visible),
+                        geometry.weight > 0, depth_options, generator)

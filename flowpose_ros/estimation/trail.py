@@ -15,17 +15,13 @@ class Trail:
 
     def __init__(self, judge: Callable[[Look], torch.Tensor]) -> None:
         """judge: the scores [B] of a look."""
-        self._judge = judge
+        self.judge = judge
         self._looks: list[Look] = []
         self._scores: list[torch.Tensor] = []
 
-    def judged(self, look: Look) -> tuple[Look, torch.Tensor]:
-        """A look and its scores [B]; not kept."""
-        return look, self._judge(look)
-
     def add(self, looks: Sequence[Look], known: torch.Tensor | None = None) -> tuple[Look, torch.Tensor]:
         """Keep some looks and return the last with its scores [B]; known: scores of the first, where judged before."""
-        scores = [self._judge(looks[0]) if known is None else known, *map(self._judge, looks[1:])]
+        scores = [self.judge(looks[0]) if known is None else known, *map(self.judge, looks[1:])]
         self._looks += looks
         self._scores += scores
         return looks[-1], scores[-1]

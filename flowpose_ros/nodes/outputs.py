@@ -12,7 +12,7 @@ from visualization_msgs.msg import MarkerArray
 from flowpose_ros.evaluation.contour import draw_pose
 from flowpose_ros.nodes.messages.frames import image_message
 from flowpose_ros.nodes.messages.markers import MarkerMaker
-from flowpose_ros.nodes.messages.points import points_out
+from flowpose_ros.nodes.messages.points import PointsMaker
 from flowpose_ros.nodes.messages.poses import detections_out, name_of, transforms_out
 from flowpose_ros.nodes.options import NodeOptions
 from flowpose_ros.nodes.pipeline import Processed
@@ -33,6 +33,7 @@ class Outputs:
         self._overlay = node.create_publisher(Image, "~/overlay", qos_profile_sensor_data)
         self._broadcaster = TransformBroadcaster(node)
         self._marker_maker = MarkerMaker(catalogue)
+        self._points_maker = PointsMaker(catalogue)
         self._renderer = RaycastRenderer()
 
     def publish(self, processed: Processed, options: NodeOptions) -> None:
@@ -43,7 +44,7 @@ class Outputs:
         if self._markers.get_subscription_count():
             self._markers.publish(self._marker_maker.markers(header, estimates))
         if self._points.get_subscription_count():
-            self._points.publish(points_out(header, estimates, self._catalogue))
+            self._points.publish(self._points_maker.cloud(header, estimates))
         if self._overlay.get_subscription_count():
             self._overlay.publish(self._draw(processed))
         self._poses.publish(detections_out(header, estimates, self._catalogue))

@@ -15,7 +15,7 @@ from visualization_msgs.msg import Marker
 
 from flowpose_ros.nodes.messages.frames import header_at
 from flowpose_ros.nodes.messages.markers import MarkerMaker, triangles
-from flowpose_ros.nodes.messages.points import POINTS, points_out
+from flowpose_ros.nodes.messages.points import POINTS, PointsMaker
 from flowpose_ros.nodes.messages.poses import (
     detections_out,
     pose_message,
@@ -133,7 +133,7 @@ def test_large_meshes_are_decimated(catalogue):
 
 def test_points_lie_on_the_posed_mesh_and_carry_the_number(catalogue):
     estimates = estimate(3), estimate(7, pose((0, 0, 1), (0, 0, 1)), label="obj_000002")
-    cloud = points_out(HEADER, estimates, catalogue)
+    cloud = PointsMaker(catalogue).cloud(HEADER, estimates)
     points = read_points(cloud)
     assert cloud.header == HEADER and len(points) == 2 * POINTS
     for e in estimates:
@@ -146,4 +146,4 @@ def test_points_lie_on_the_posed_mesh_and_carry_the_number(catalogue):
 
 
 def test_without_estimates_the_cloud_is_empty(catalogue):
-    assert points_out(HEADER, (), catalogue).width == 0
+    assert PointsMaker(catalogue).cloud(HEADER, ()).width == 0

@@ -22,15 +22,7 @@ SHORT = GeometryTraining(crop=64, steps=4, batch=2, reuse=1, pose_from=0.25, pos
 REFINER = shipped_folder() / "genflow_t.safetensors"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def same_everywhere(tmp_path_factory):
-    """Procedural objects and backgrounds alone; the threads that training sets are set back."""
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLOWPOSE_DATA", str(tmp_path_factory.mktemp("no_data")))
-        patch.delenv("WORLD_SIZE", raising=False)
-        yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("same_everywhere")
 
 
 def run(config, folder, *, refiner=REFINER, max_minutes=None, log_every=100, **more):
