@@ -23,6 +23,7 @@ ARGUMENTS = {
     "camera_info": ("camera_info", "topic of their calibration"),
     "depth": ("depth", "topic of depth images registered to colour; may be silent"),
     "detections": ("detections", "topic of vision_msgs/Detection2DArray"),
+    "masks": ("masks", "topic of label images of the detections' masks; may be silent"),
     "mode": ("detect", "'detect' estimates every detection, 'track' follows what was detected"),
     "image_transport": ("raw", "'raw', or 'compressed' to listen to <image>/compressed"),
     "params_file": (str(SHARE / "config" / "estimator.yaml"), "parameters of the node"),
@@ -47,7 +48,7 @@ def generate_launch_description():
         }],
         remappings=[("image", given["image"]), ("image/compressed", [given["image"], "/compressed"]),
                     ("camera_info", given["camera_info"]), ("depth", given["depth"]),
-                    ("detections", given["detections"])],
+                    ("detections", given["detections"]), ("masks", given["masks"])],
         output="screen")
     # Room for images in Fast DDS's shared memory; with the default, best-effort ones are lost.
     profile = SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", EnvironmentVariable(

@@ -45,7 +45,8 @@ def best_starts(target: Target, detection: Detection, camera: CropCamera, rotati
     T = place(detection, frame.K, target.shape, rotations[chosen], camera)
     match = torch.from_numpy(logits[chosen]).sigmoid().float().to(T.device)
     if frame.depth is not None:
-        T, match = rank_by_depth(target, T, match, depth_options)
+        mask = None if detection.mask is None else torch.from_numpy(detection.mask).to(T.device)
+        T, match = rank_by_depth(target, T, match, depth_options, mask)
     best = best_of(match, count)
     return Hypotheses(T[best], match[best])
 

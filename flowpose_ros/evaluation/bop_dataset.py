@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +110,11 @@ class BopDataset:
         return tuple(GroundTruth(obj_id, self.label_of(obj_id), T, seen.fract, seen.box)
                      for (obj_id, T), seen in zip(poses, visibilities))
 
+    def masks(self, image_id: ImageId) -> tuple[np.ndarray, ...] | None:
+        """The visible pixels [H,W] bool of the annotated instances, in the file's order; None where there are none."""
+        masks = self._scene(image_id).masks(image_id.im_id)
+        return None if masks is None else tuple(masks)
+
     def samples(self, images: Iterable[ImageId] | None = None, with_depth: bool = True) -> Iterator[Sample]:
         """Yield images (by default all of the split), each read when its turn comes."""
         for image_id in self.images if images is None else images:
@@ -130,7 +135,9 @@ class BopDataset:
                                      [T for _, T in poses], frame.K, frame.image.shape[:2])
 
 
-def detections_of(truths: Iterable[GroundTruth]) -> tuple[Detection, ...]:
-    """The visible boxes of annotated instances as detections; `instance` is the annotation's index."""
-    return tuple(Detection(truth.label, truth.box, instance=index) for index, truth in enumerate(truths)
+def detections_of(truths: Iterable[GroundTruth], masks: Sequence[np.ndarray] | None = None) -> tuple[Detection, ...]:
+    """The visible boxes of annotated instances, and their masks where given, as detections; `instance` is the
+    annotation's index."""
+    return tuple(Detection(truth.label, truth.box, mask=None if masks is None else masks[index], instance=index)
+                 for index, truth in enumerate(truths)
                  if truth.box is not None and truth.visib_fract >= MIN_VISIBILITY)

@@ -79,15 +79,19 @@ class BopScene:
             return []
         info = self._infos.get(im_id)
         if info is None:
-            paths = [self.folder / "mask_visib" / f"{im_id:06d}_{index:06d}.png" for index in range(count)]
-            if not all(path.is_file() for path in paths):
-                return None
-            return [visibility_of_mask(read_mask(path)) for path in paths]
+            masks = self.masks(im_id)
+            return None if masks is None else [visibility_of_mask(mask) for mask in masks]
         where = f"{self.folder / 'scene_gt_info.json'}: image {im_id}"
         if len(info) != count:
             raise DatasetError(f"{where}: expected {count} entries as in scene_gt.json, got {len(info)}")
         return [Visibility(take_number(entry, "visib_fract", 1.0, where),
                            box_of_bop(take_numbers(entry, "bbox_visib", 4, where))) for entry in info]
+
+    def masks(self, im_id: int) -> list[np.ndarray] | None:
+        """The visible pixels [H,W] bool of each annotated instance, from mask_visib/; None where any is missing."""
+        count = len(self._annotations.get(im_id, []))
+        paths = [self.folder / "mask_visib" / f"{im_id:06d}_{index:06d}.png" for index in range(count)]
+        return [read_mask(path) for path in paths] if all(path.is_file() for path in paths) else None
 
     def _camera(self, im_id: int) -> tuple[dict, str]:
         where = f"{self.folder / 'scene_camera.json'}: image {im_id}"

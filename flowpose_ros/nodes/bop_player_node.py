@@ -15,6 +15,7 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
+from flowpose_ros.errors import DatasetError
 from flowpose_ros.evaluation.bop_dataset import ImageId, detections_of
 from flowpose_ros.evaluation.detections import ImageDetections, read_detections
 from flowpose_ros.nodes.bop_stream import BopStream, StreamOptions
@@ -25,6 +26,7 @@ from flowpose_ros.nodes.messages.frames import (
     detections_message,
     header_at,
     image_message,
+    masks_message,
 )
 from flowpose_ros.nodes.parameters import declare_options, read_options
 from flowpose_ros.nodes.spin import run
@@ -42,6 +44,8 @@ class PlayerOptions:
     detections: str = option("gt", "'gt' for the ground truth's boxes, or a detections file in BOP's format",
                              runtime=False)
     depth: bool = option(True, "publish depth images where the scene has them", runtime=False)
+    masks: bool = option(False, "publish label images of the detections' masks: the file's, or with 'gt' those of "
+                         "mask_visib/", runtime=False)
     frame_id: str = option("camera_color_optical_frame", "optical frame of the images", runtime=False)
     loop: bool = option(False, "begin again after the last image; stamps count on", runtime=False)
     lockstep: bool = option(False, "wait for the answer to an image before the next one", runtime=False)
@@ -56,7 +60,7 @@ class PlayerOptions:
 
 
 class BopPlayerNode(Node):
-    """Publishes image, camera_info, depth and detections of each image at one stamp, and /clock.
+    """Publishes image, camera_info, depth, detections and masks of each image at one stamp, and /clock.
 
     It begins once every topic has its subscribers. With lockstep the next image waits for the
     message on `poses` with the last one's stamp, so that a slow machine answers every image.
@@ -74,6 +78,7 @@ class BopPlayerNode(Node):
         self._image = self.create_publisher(Image, "image", RELIABLE)
         self._info = self.create_publisher(CameraInfo, "camera_info", RELIABLE)
         self._depth = self.create_publisher(Image, "depth", RELIABLE) if self._has_depth() else None
+        self._masks = self.create_publisher(Image, "masks", RELIABLE) if self._options.masks else None
         self._detections = self.create_publisher(Detection2DArray, "detections", RELIABLE)
         self._poses = self.create_subscription(Detection3DArray, "poses", self._take_answer, RELIABLE)
         self._index = 0
@@ -122,7 +127,7 @@ class BopPlayerNode(Node):
             self._introductions += 1
 
     def _everybody_listens(self) -> bool:
-        topics = [self._image, self._info, self._detections] + ([self._depth] if self._depth else [])
+        topics = [self._image, self._info, self._detections] + [t for t in (self._depth, self._masks) if t is not None]
         listening = all(topic.get_subscription_count() >= self._options.subscribers for topic in topics)
         answering = not self._options.lockstep or self.count_publishers(self._poses.topic_name) > 0
         return listening and answering
@@ -153,7 +158,10 @@ class BopPlayerNode(Node):
         if self._depth and frame.depth is not None:
             self._depth.publish(depth_message(header, frame.depth))
         self._image.publish(image_message(header, frame.image))
-        self._detections.publish(detections_message(header, self._detections_of(image_id)))
+        detections = self._detections_of(image_id)
+        if self._masks is not None:
+            self._masks.publish(masks_message(header, detections, frame.image.shape[:2]))
+        self._detections.publish(detections_message(header, detections))
         self._last_sent = time.monotonic()
 
     def _frame(self, image_id: ImageId) -> Frame:
@@ -166,9 +174,17 @@ class BopPlayerNode(Node):
     def _detector(self) -> Callable[[ImageId], tuple[Detection, ...]]:
         dataset = self._stream.dataset
         if self._options.detections == "gt":
-            return lru_cache(maxsize=None)(lambda image_id: detections_of(dataset.ground_truth(image_id)))
+            return lru_cache(maxsize=256)(self._true_detections)
         found = read_detections(self._options.detections, dataset.label_of)
         return lambda image_id: found.get(image_id, ImageDetections()).detections
+
+    def _true_detections(self, image_id: ImageId) -> tuple[Detection, ...]:
+        dataset = self._stream.dataset
+        masks = dataset.masks(image_id) if self._options.masks else None
+        if self._options.masks and masks is None:
+            raise DatasetError(f"{dataset.root}: image {image_id}: expected a mask of each instance in mask_visib/, "
+                               "as masks are to be published")
+        return detections_of(dataset.ground_truth(image_id), masks)
 
     def _take_answer(self, message: Detection3DArray) -> None:
         self._poses_found = len(message.detections)

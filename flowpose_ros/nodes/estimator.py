@@ -188,7 +188,7 @@ class EstimatorNode(LifecycleNode):
         self._times, self._rate = StageTimes(), Rate()
         self._watchdog = Watchdog(self.options.watchdog_s, time.monotonic())
         self._start_workers()
-        self._inputs = CameraInputs(self, read_options(self, AssemblerOptions), options.depth,
+        self._inputs = CameraInputs(self, read_options(self, AssemblerOptions), options.depth, self.options.masks,
                                     self.options.image_transport, self._offer,
                                     self._offer_detections if self.options.mode == "track" else None)
         self.get_logger().info(f"active: {len(self._pipeline.catalogue)} objects: "

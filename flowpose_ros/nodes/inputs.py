@@ -10,7 +10,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
-from flowpose_ros.runtime.frame_assembler import AssemblerOptions, Bundle, FrameAssembler, Stream
+from flowpose_ros.runtime.frame_assembler import EXTRAS, AssemblerOptions, Bundle, FrameAssembler, Stream
 from flowpose_ros.runtime.watchdog import InputStatus
 
 DETECTIONS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -24,13 +24,14 @@ class CameraInputs:
     looks into a message beyond its stamp; all of it runs in the executor's thread.
     """
 
-    def __init__(self, node: Node, assembler: AssemblerOptions, depth: str, image_transport: str,
+    def __init__(self, node: Node, assembler: AssemblerOptions, depth: str, masks: str, image_transport: str,
                  on_bundle: Callable[[Bundle], None],
                  on_detections: Callable[[Bundle], None] | None = None) -> None:
-        self.assembler = FrameAssembler(assembler, depth, detections=on_detections is None)
-        self._lanes = [(self.assembler, on_bundle)]
+        whole = FrameAssembler(assembler, depth, masks=masks)
+        self._lanes = [(whole, on_bundle)]
         if on_detections is not None:
-            self._lanes.append((FrameAssembler(assembler, depth), on_detections))
+            self._lanes = [(FrameAssembler(assembler, depth, detections=False), on_bundle), (whole, on_detections)]
+        self.assembler = self._lanes[0][0]
         self._node = node
         self._heard: dict[Stream, float] = {}
         raw = image_transport == "raw"
@@ -40,9 +41,10 @@ class CameraInputs:
             Stream.INFO: self._subscribe(Stream.INFO, CameraInfo, "camera_info"),
             Stream.DETECTIONS: self._subscribe(Stream.DETECTIONS, Detection2DArray, "detections", DETECTIONS_QOS),
         }
-        if depth != "off":
-            self._subscriptions[Stream.DEPTH] = self._subscribe(Stream.DEPTH, Image, "depth")
-        self._depth = depth
+        self._modes = {Stream.DEPTH: depth, Stream.MASKS: masks}
+        for extra, mode in self._modes.items():
+            if mode != "off":
+                self._subscriptions[extra] = self._subscribe(extra, Image, extra.value)
         self._started = time.monotonic()
 
     def status(self) -> tuple[InputStatus, ...]:
@@ -50,7 +52,7 @@ class CameraInputs:
         now = time.monotonic()
         return tuple(
             InputStatus(topic=subscription.topic_name,
-                        needed=stream is not Stream.DEPTH or self._depth == "on",
+                        needed=self._modes.get(stream, "on") == "on",
                         received=self._lanes[-1][0].received[stream],
                         silent_s=now - self._heard.get(stream, self._started),
                         publishers=self._publishers(subscription.topic_name))
@@ -68,10 +70,11 @@ class CameraInputs:
 
     def _take(self, stream: Stream, message) -> None:
         self._heard[stream] = time.monotonic()
-        if stream is Stream.IMAGE and Stream.DEPTH in self._subscriptions:
-            published = bool(self._node.count_publishers(self._subscriptions[Stream.DEPTH].topic_name))
+        if stream is Stream.IMAGE:
+            published = {extra for extra in EXTRAS if extra in self._subscriptions
+                         and self._node.count_publishers(self._subscriptions[extra].topic_name)}
             for assembler, _ in self._lanes:
-                assembler.depth_published = published
+                assembler.published = published
         stamp = message.header.stamp
         for assembler, on_bundle in self._lanes:
             bundle = assembler.add(stream, stamp.sec * 1_000_000_000 + stamp.nanosec, message)

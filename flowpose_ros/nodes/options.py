@@ -17,6 +17,8 @@ class NodeOptions:
     labels: str = option("", "labels of the objects to load, separated by commas; empty loads all", runtime=False)
     image_transport: str = option("raw", "listen to 'image' or to 'image/compressed'", runtime=False,
                                   choices=("raw", "compressed"))
+    masks: str = option("auto", "use a label image of the detections' masks: if there is any, always, or never",
+                        choices=("auto", "on", "off"), runtime=False)
     rectified: bool = option(False, "images come undistorted (image_rect): P holds their intrinsics", runtime=False)
     mode: str = option("detect", "estimate every detection, or follow what was detected from image to image",
                        choices=("detect", "track"), runtime=False)

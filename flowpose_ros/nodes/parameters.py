@@ -8,23 +8,31 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from flowpose_ros.errors import OptionError
 from flowpose_ros.options import check_options
 
 Options = TypeVar("Options")
 MAX_INT64 = 2**63 - 1
+YAML_SWITCH = {True: "on", False: "off"}
+"""What an unquoted on or off in a parameter file, or after -p, becomes in YAML 1.1."""
 
 
 def declare_options(node: Node, *options_classes: type) -> None:
     """Declare every field of the options dataclasses as a parameter of its name.
 
-    The fields of a field that is itself such a dataclass follow after a dot: `refine.iterations`.
+    The fields of a field that is itself such a dataclass follow after a dot: `refine.iterations`. Raises OptionError
+    when a value given at start is of another type or out of range.
     """
     for options_class in options_classes:
         for name, field in _leaves(options_class):
-            node.declare_parameter(name, _default(field), _descriptor(field))
+            try:
+                node.declare_parameter(name, _default(field), _descriptor(field))
+            except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+                raise OptionError(f"parameter {name}: {error}") from error
 
 
 def read_options(node: Node, options_class: type[Options], changes: Sequence[Parameter] = ()) -> Options:
@@ -35,6 +43,9 @@ def read_options(node: Node, options_class: type[Options], changes: Sequence[Par
     names = [name for name, _ in _leaves(options_class)]
     values = {name: node.get_parameter(name).value for name in names}
     values.update({change.name: change.value for change in changes if change.name in values})
+    for name, field in _leaves(options_class):
+        if _is_switch(field) and isinstance(values[name], bool):
+            values[name] = YAML_SWITCH[values[name]]
     options = _build(options_class, values)
     check_options(options)  # not every options class checks itself
     return options
@@ -62,9 +73,14 @@ def _default(field: dataclasses.Field) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
+def _is_switch(field: dataclasses.Field) -> bool:
+    return set(YAML_SWITCH.values()) <= set(field.metadata["choices"] or ())
+
+
 def _descriptor(field: dataclasses.Field) -> ParameterDescriptor:
     meta = field.metadata
-    descriptor = ParameterDescriptor(description=meta["help"], read_only=not meta["runtime"])
+    descriptor = ParameterDescriptor(description=meta["help"], read_only=not meta["runtime"],
+                                     dynamic_typing=_is_switch(field))
     if meta["choices"]:
         descriptor.additional_constraints = f"one of: {', '.join(map(repr, meta['choices']))}"
     if meta["low"] is not None or meta["high"] is not None:

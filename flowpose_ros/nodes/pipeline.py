@@ -13,7 +13,7 @@ from flowpose_ros.errors import FrameError
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
 from flowpose_ros.nodes.messages.camera import Calibration, CalibrationReader
 from flowpose_ros.nodes.messages.detections import detections_in
-from flowpose_ros.nodes.messages.images import color_image, compressed_color_image, depth_image
+from flowpose_ros.nodes.messages.images import color_image, compressed_color_image, depth_image, label_image
 from flowpose_ros.nodes.messages.poses import publishable
 from flowpose_ros.nodes.options import NodeOptions
 from flowpose_ros.objects.catalogue import Catalogue
@@ -87,7 +87,8 @@ class FramePipeline:
             self.drops.add(dropped.reason, dropped.detail)
 
     def _detections(self, bundle: Bundle, camera: Calibration) -> tuple[Detection, ...]:
-        return detections_in(bundle.detections, self.catalogue, camera, self.options.max_detections, self.drops)
+        return detections_in(bundle.detections, self.catalogue, camera, self.options.max_detections, self.drops,
+                             self._read_labels(bundle, camera))
 
     def _frame(self, bundle: Bundle) -> tuple[Frame, Calibration]:
         image = (color_image(bundle.image, self._bridge) if hasattr(bundle.image, "encoding")
@@ -102,10 +103,7 @@ class FramePipeline:
         if bundle.depth is None:
             return None
         try:
-            depth = depth_image(bundle.depth, self._bridge)
-            if depth.shape != (camera.height, camera.width):
-                raise FrameError(f"depth: expected the image's size {camera.width} x {camera.height}, "
-                                 f"got {depth.shape[1]} x {depth.shape[0]}")
+            depth = _of_size(depth_image(bundle.depth, self._bridge), camera, "depth")
         except FrameError as error:
             if self._depth == "on":
                 raise
@@ -114,7 +112,20 @@ class FramePipeline:
         if not depth.any():
             self.drops.add("depth_all_invalid", "the frame went on without depth")
             return None
-        return camera.rectify_depth(depth)
+        return camera.rectify_nearest(depth)
+
+    def _read_labels(self, bundle: Bundle, camera: Calibration) -> np.ndarray | None:
+        """The label image of the detections' masks, or None where they must do without; then the reason is counted."""
+        if bundle.masks is None:
+            return None
+        try:
+            labels = _of_size(label_image(bundle.masks, self._bridge), camera, "masks")
+        except FrameError as error:
+            if self.options.masks == "on":
+                raise
+            self.drops.add("masks_unusable", f"{error}; the frame went on without masks")
+            return None
+        return camera.rectify_nearest(labels)
 
     def _publishable(self, result: FrameResult) -> tuple[PoseEstimate, ...]:
         for dropped in result.dropped:
@@ -125,3 +136,11 @@ class FramePipeline:
             self.drops.add("not_publishable", "a pose was not finite, no rotation, or behind the camera",
                            len(result.estimates) - len(good))
         return good
+
+
+def _of_size(pixels: np.ndarray, camera: Calibration, what: str) -> np.ndarray:
+    """The pixels [H,W] if they are of the image's size; raises FrameError else."""
+    if pixels.shape != (camera.height, camera.width):
+        raise FrameError(f"{what}: expected the image's size {camera.width} x {camera.height}, "
+                         f"got {pixels.shape[1]} x {pixels.shape[0]}")
+    return pixels

@@ -28,7 +28,6 @@ POSES, TF = "/flowpose/poses", "/tf"
 RESULTS = {POSES: Detection3DArray, TF: TFMessage}
 QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 TF_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
-DEFAULT_DEPTH = "/depth"
 TF_PATIENCE_S = 2.0
 
 
@@ -68,9 +67,9 @@ def _inputs(reader: BagReader, options: ReplayOptions) -> dict[str, _Input]:
     wanted = {Stream.IMAGE: (options.image_topic, (Image, CompressedImage)),
               Stream.INFO: (options.camera_info_topic, (CameraInfo,)),
               Stream.DETECTIONS: (options.detections_topic, (Detection2DArray,))}
-    depth_topic = options.depth_topic or DEFAULT_DEPTH
-    if options.depth_topic or depth_topic in reader.topics:
-        wanted[Stream.DEPTH] = (depth_topic, (Image,))
+    for extra, topic in ((Stream.DEPTH, options.depth_topic), (Stream.MASKS, options.masks_topic)):
+        if topic or f"/{extra.value}" in reader.topics:
+            wanted[extra] = (topic or f"/{extra.value}", (Image,))
     return {topic: _input(reader, stream, topic, types) for stream, (topic, types) in wanted.items()}
 
 
@@ -98,8 +97,8 @@ class _Session:
                             for topic, i in inputs.items()}
         self._node.create_subscription(Detection3DArray, POSES, self._take_poses, QOS, raw=True)
         self._node.create_subscription(TFMessage, TF, self._take_tf, TF_QOS, raw=True)
-        self._assembler = FrameAssembler()
-        self._assembler.depth_published = any(i.stream is Stream.DEPTH for i in inputs.values())
+        self._assembler = FrameAssembler(masks="auto")
+        self._assembler.published = {i.stream for i in inputs.values()}
         self._answers: dict[int, bytes] = {}
         self._transforms: dict[int, list[bytes]] = {}
 
@@ -124,8 +123,8 @@ class _Session:
         bundle = self._assembler.add(given.stream, stamp, message)
         if bundle is None:
             return []
-        parts = [part for part in (bundle.info, bundle.depth, bundle.image, bundle.detections) if part is not None]
-        return self._answer(bundle.stamp_ns, parts)
+        parts = (bundle.info, bundle.depth, bundle.masks, bundle.image, bundle.detections)
+        return self._answer(bundle.stamp_ns, [part for part in parts if part is not None])
 
     def _answer(self, stamp: int, parts: list[Recorded]) -> list[tuple[str, bytes]]:
         self._await_poses(stamp, parts)

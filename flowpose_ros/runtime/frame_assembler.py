@@ -24,6 +24,11 @@ class Stream(str, Enum):
     INFO = "camera_info"
     DEPTH = "depth"
     DETECTIONS = "detections"
+    MASKS = "masks"
+
+
+EXTRAS = (Stream.DEPTH, Stream.MASKS)
+"""What a frame has where it comes, by a setting "off", "auto" or "on"."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,8 @@ class AssemblerOptions:
                              low=1, high=1000)
     jump_back_s: float = option(0.1, "a stamp this much older than its predecessor clears the state, seconds",
                                 low=0.0, high=60.0)
-    depth_patience_s: float = option(1.0, "with depth 'auto', images go on without depth once it has been "
-                                     "silent for so long, seconds", low=0.0, high=60.0)
+    patience_s: float = option(1.0, "images go on without depth or masks that are on 'auto' once these have been "
+                               "silent for so long, seconds", low=0.0, high=60.0)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -45,7 +50,7 @@ class AssemblerOptions:
 
 @dataclass(frozen=True)
 class Bundle:
-    """The messages of one frame; depth and detections are None where there are none.
+    """The messages of one frame; detections, depth and masks are None where there are none.
 
     epoch counts the jumps back so far: state kept from another epoch is void.
     """
@@ -55,39 +60,41 @@ class Bundle:
     info: Any
     detections: Any
     depth: Any = None
+    masks: Any = None
     epoch: int = 0
 
 
 class FrameAssembler:
-    """Matches images with their detections and depth (nearest stamp) and the latest camera_info.
+    """Matches images with their detections, depth and masks (nearest stamp) and the latest camera_info.
 
     detections: whether a frame needs them; else every image makes one as soon as the rest is there.
-    depth: "off" never waits for it, "on" always, "auto" as long as `depth_published` and it has not been
+    depth, masks: "off" never waits for them, "on" always, "auto" as long as they are `published` and have not been
     silent for the patience. The newest complete frame wins; `drops` counts, by reason, every image
     that did not become part of a frame and every message without a stamp. Not thread-safe.
     """
 
     def __init__(self, options: AssemblerOptions = AssemblerOptions(), depth: str = "auto",
-                 detections: bool = True) -> None:
+                 detections: bool = True, masks: str = "off") -> None:
         self.drops: Counter[str] = Counter()
         self.received: Counter[Stream] = Counter()
-        self.depth_published = True
+        self.published = set(EXTRAS)
         self.epoch = 0
-        self._depth, self._detections = depth, detections
+        self._detections = detections
+        self._modes = {Stream.DEPTH: depth, Stream.MASKS: masks}
         self._size = options.queue_size
         self._slop = round(options.slop_s * 1e9)
         self._jump = round(options.jump_back_s * 1e9)
-        self._patience = round(options.depth_patience_s * 1e9)
+        self._patience = round(options.patience_s * 1e9)
         self._info: Any = None
-        self._queues = {stream: _Queue() for stream in (Stream.IMAGE, Stream.DEPTH, Stream.DETECTIONS)}
+        self._queues = {stream: _Queue() for stream in Stream if stream is not Stream.INFO}
         self._newest: dict[Stream, int] = {}
         self._taken: dict[Stream, int] = {}
-        self._depth_awaited_since: int | None = None
+        self._first_image: int | None = None
 
     def add(self, stream: Stream, stamp_ns: int, message: Any) -> Bundle | None:
         """Take one message; the newest frame that it completes, if any."""
         self.received[stream] += 1
-        if stream is Stream.DETECTIONS and not self._detections:
+        if self._modes.get(stream) == "off" or stream is Stream.DETECTIONS and not self._detections:
             return None
         if stream is Stream.INFO:  # calibration hardly changes, and some publish it once or unstamped
             self._info = message
@@ -101,8 +108,8 @@ class FrameAssembler:
         if stamp_ns <= self._taken.get(stream, 0):
             self._drop(stream, "stale")
             return None
-        if stream is Stream.IMAGE and self._depth_awaited_since is None:
-            self._depth_awaited_since = stamp_ns
+        if stream is Stream.IMAGE and self._first_image is None:
+            self._first_image = stamp_ns
         queue = self._queues[stream]
         queue.insert(stamp_ns, message)
         bundle = self._complete()
@@ -117,17 +124,16 @@ class FrameAssembler:
         return len(self._queues[stream])
 
     def _complete(self) -> Bundle | None:
-        """The newest image that has all it needs: camera_info, detections and, where awaited, depth."""
-        images, depths = self._queues[Stream.IMAGE], self._queues[Stream.DEPTH]
+        """The newest image that has all it needs: camera_info, detections and, where awaited, depth and masks."""
+        images = self._queues[Stream.IMAGE]
         if self._info is None:
             return None
         for i, detected_ns, detections in self._detected():
             stamp = images.stamps[i]
-            z = depths.nearest(stamp, self._slop)
-            if z is None and self._depth_may_come(stamp):
+            depth, masks = (self._queues[extra].item_at(stamp, self._slop) for extra in EXTRAS)
+            if any(found is None and self._may_come(extra, stamp) for extra, found in zip(EXTRAS, (depth, masks))):
                 continue
-            bundle = Bundle(stamp, images.items[i], self._info, detections,
-                            None if z is None else depths.items[z], self.epoch)
+            bundle = Bundle(stamp, images.items[i], self._info, detections, depth, masks, self.epoch)
             self._take(stamp, detected_ns)
             return bundle
         return None
@@ -143,11 +149,12 @@ class FrameAssembler:
             if i is not None:
                 yield i, detections.stamps[d], detections.items[d]
 
-    def _depth_may_come(self, stamp: int) -> bool:
-        if self._depth != "auto":
-            return self._depth == "on"
-        since = self._newest.get(Stream.DEPTH, self._depth_awaited_since)
-        return self.depth_published and 0 <= stamp - since < self._patience
+    def _may_come(self, extra: Stream, stamp: int) -> bool:
+        """Whether depth or masks of an image are worth waiting for."""
+        if self._modes[extra] != "auto":
+            return self._modes[extra] == "on"
+        since = self._newest.get(extra, self._first_image)
+        return extra in self.published and 0 <= stamp - since < self._patience
 
     def _take(self, image_stamp: int, detections_stamp: int) -> None:
         """Remove a completed frame and everything older."""
@@ -158,7 +165,8 @@ class FrameAssembler:
         self._taken[Stream.IMAGE], self._taken[Stream.DETECTIONS] = image_stamp, detections_stamp
         self._queues[Stream.IMAGE].remove_until(image_stamp)
         self._queues[Stream.DETECTIONS].remove_until(detections_stamp)
-        self._queues[Stream.DEPTH].remove_until(image_stamp - self._slop - 1)
+        for extra in EXTRAS:
+            self._queues[extra].remove_until(image_stamp - self._slop - 1)
 
     def _missing(self, image_stamp: int) -> str:
         """What an image still lacks, or that a newer one was preferred."""
@@ -166,8 +174,9 @@ class FrameAssembler:
             return "no_camera_info"
         if self._detections and self._queues[Stream.DETECTIONS].nearest(image_stamp, self._slop) is None:
             return "no_detections"
-        if self._depth != "off" and self._queues[Stream.DEPTH].nearest(image_stamp, self._slop) is None:
-            return "no_depth"
+        for extra in EXTRAS:
+            if self._modes[extra] != "off" and self._queues[extra].nearest(image_stamp, self._slop) is None:
+                return f"no_{extra.value}"
         return "superseded"
 
     def _jump_back(self, stamp: int) -> None:
@@ -179,8 +188,8 @@ class FrameAssembler:
                 self._drop(stream, "jump_back")
         self._newest = {stream: min(newest, stamp) for stream, newest in self._newest.items()}
         self._taken = {stream: min(taken, stamp - self._slop - 1) for stream, taken in self._taken.items()}
-        if self._depth_awaited_since is not None:
-            self._depth_awaited_since = min(self._depth_awaited_since, stamp)
+        if self._first_image is not None:
+            self._first_image = min(self._first_image, stamp)
 
     def _drop(self, stream: Stream, reason: str) -> None:
         if stream is Stream.IMAGE:  # a frame is lost with its image; other parts are counted through it
@@ -208,6 +217,11 @@ class _Queue:
         around = [i for i in (at - 1, at) if 0 <= i < len(self.stamps)]
         best = min(around, key=lambda i: abs(self.stamps[i] - stamp), default=None)
         return best if best is not None and abs(self.stamps[best] - stamp) <= slop else None
+
+    def item_at(self, stamp: int, slop: int) -> Any:
+        """The item of the nearest stamp within slop, or None."""
+        at = self.nearest(stamp, slop)
+        return None if at is None else self.items[at]
 
     def remove_first(self) -> None:
         del self.stamps[0], self.items[0]

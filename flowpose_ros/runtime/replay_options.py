@@ -18,6 +18,8 @@ class ReplayOptions:
     depth_topic: str = option("", "topic of the registered depth images; empty takes /depth where the bag has it",
                               runtime=False)
     detections_topic: str = option("/detections", "topic of the detections", runtime=False)
+    masks_topic: str = option("", "topic of label images of their masks; empty takes /masks where the bag has it",
+                              runtime=False)
     answer_timeout_s: float = option(60.0, "give a frame up after so long, seconds", low=0.1, high=3600.0,
                                      runtime=False)
 

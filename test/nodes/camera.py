@@ -13,6 +13,7 @@ from flowpose_ros.nodes.messages.frames import (
     detections_message,
     header_at,
     image_message,
+    masks_message,
 )
 
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -30,11 +31,17 @@ class Camera:
         self.info = client.create_publisher(CameraInfo, "camera_info", RELIABLE)
         self.depth = client.create_publisher(Image, "depth", RELIABLE)
         self.detections = client.create_publisher(Detection2DArray, "detections", RELIABLE)
+        self.masks, self._masks_size = None, None
         client.create_subscription(Detection3DArray, "/flowpose/poses", self._take, RELIABLE)
+
+    def publish_masks(self, size):
+        """From now on send a label image of the detections' masks, of that size (height, width)."""
+        self.masks = self.masks or self._client.create_publisher(Image, "masks", RELIABLE)
+        self._masks_size = size
 
     def connected(self):
         """Whether the node listens to everything and its answers will be heard."""
-        topics = (self.image, self.info, self.depth, self.detections)
+        topics = [self.image, self.info, self.depth, self.detections] + ([self.masks] if self.masks else [])
         return (all(topic.get_subscription_count() for topic in topics)
                 and self._client.count_publishers("/flowpose/poses") > 0)
 
@@ -48,6 +55,8 @@ class Camera:
         self.info.publish(camera_info_message(header, sample.frame))
         if depth:
             self.depth.publish(depth_message(header, sample.frame.depth))
+        if self.masks:
+            self.masks.publish(masks_message(header, sample.detections, self._masks_size))
         self.image.publish(image)
         if detections:
             self.detections.publish(detections_message(header, sample.detections))

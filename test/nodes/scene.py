@@ -34,9 +34,9 @@ def bracket(seed):
 
 
 def write_scene(root, images):
-    """Write models/ and test/000000/ with so many images, 240 x 320, colour and depth."""
+    """Write models/ and test/000000/ with so many images, 240 x 320, colour, depth and masks."""
     models, scene = root / "models", root / "test" / "000000"
-    for folder in (models, scene / "rgb", scene / "depth"):
+    for folder in (models, scene / "rgb", scene / "depth", scene / "mask_visib"):
         folder.mkdir(parents=True)
     info = {}
     for obj_id in (1, 2):
@@ -67,6 +67,8 @@ def _write_images(scene, meshes, images):
     for index in range(images):
         image, depth = wall.copy(), np.full(SIZE, WALL_M)
         masks = [_paint(renderer, mesh, T, image, depth) for mesh, T in zip(meshes, poses(index))]
+        for number, mask in enumerate(masks):
+            cv2.imwrite(str(scene / "mask_visib" / f"{index:06d}_{number:06d}.png"), mask.astype(np.uint8) * 255)
         cv2.imwrite(str(scene / "rgb" / f"{index:06d}.png"), image[..., ::-1])
         cv2.imwrite(str(scene / "depth" / f"{index:06d}.png"), np.round(depth * 1e4).astype(np.uint16))
         cameras[index] = {"cam_K": K.ravel().tolist(), "depth_scale": 0.1}

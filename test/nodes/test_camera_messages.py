@@ -53,7 +53,7 @@ def test_rectifying_undoes_the_distortion(model):
     for u, v in distorted(spots, model).round().astype(int):
         raw[v - 3:v + 4, u - 3:u + 4] = 255
         depth[v - 3:v + 4, u - 3:u + 4] = 1.5
-    rectified, rectified_depth = camera.rectify(raw), camera.rectify_depth(depth)
+    rectified, rectified_depth = camera.rectify(raw), camera.rectify_nearest(depth)
     for u, v in spots.astype(int):
         assert rectified[v, u].min() == 255
         assert rectified_depth[v, u] == 1.5

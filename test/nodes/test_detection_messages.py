@@ -1,5 +1,7 @@
 """Detections from messages: each unusable one is left out and counted, the rest is used."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,11 +9,13 @@ from hypothesis import strategies as st
 
 pytest.importorskip("vision_msgs", reason="ROS messages are not installed: `make setup` installs them")
 
+from cv_bridge import CvBridge
 from vision_msgs.msg import Detection2DArray
 
 from flowpose_ros.nodes.messages.camera import Calibration
 from flowpose_ros.nodes.messages.detections import detections_in
-from flowpose_ros.nodes.messages.frames import detections_message, header_at
+from flowpose_ros.nodes.messages.frames import detections_message, header_at, masks_message
+from flowpose_ros.nodes.messages.images import label_image
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.records import Detection
 from flowpose_ros.runtime.drop_log import DropLog
@@ -40,6 +44,21 @@ def test_what_is_sent_is_what_is_read(catalogue):
     (found,), drops = read(catalogue, detection(instance=7))
     assert (found.label, found.score, found.instance, drops) == ("obj_000001", 0.9, 7, {})
     np.testing.assert_allclose(found.box, [10, 20, 50, 80])
+
+
+def test_masks_come_from_the_label_image_by_the_detections_order(catalogue):
+    sent = [detection(), detection(label="mug"), detection((60, 20, 90, 80)), detection((100, 20, 140, 80))]
+    masks = [np.zeros((240, 320), bool) for _ in sent]
+    masks[0][30:60, 20:40] = masks[2][30:60, 70:80] = True
+    sent = [replace(d, mask=mask) for d, mask in zip(sent, masks)]
+    labels = label_image(masks_message(header_at(1, "camera"), sent, (240, 320)), CvBridge())
+    drops = DropLog()
+    message = detections_message(header_at(1, "camera"), sent)
+    found = detections_in(message, catalogue, CAMERA, 10, drops, labels)
+    assert [d.mask is None for d in found] == [False, False, True]
+    np.testing.assert_array_equal(found[0].mask, masks[0])
+    np.testing.assert_array_equal(found[1].mask, masks[2])
+    assert drops.counts() == {"unknown_class": 1, "empty_mask": 1}
 
 
 def test_a_decimal_id_names_its_object(catalogue):

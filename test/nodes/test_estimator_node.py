@@ -135,9 +135,23 @@ def test_a_malformed_image_is_dropped_and_the_next_one_answered(start_estimator,
 
 
 def test_a_frame_without_detections_or_depth_is_answered(start_estimator, camera, wait_until):
-    node = start_estimator(depth_patience_s=0.0)
+    node = start_estimator(patience_s=0.0)
     camera.samples = [replace(sample, detections=()) for sample in camera.samples]
     assert camera.ask(0, 1 * SECOND, wait_until, node, depth=False).detections == []
+
+
+def test_masks_are_used_where_they_come_and_wrong_ones_are_counted(start_estimator, camera, client, wait_until):
+    counts = {}
+    client.create_subscription(DiagnosticArray, "/diagnostics", lambda message: counts.update(
+        {value.key: value.value for value in message.status[0].values}), 10)
+    node = start_estimator(masks="on")
+    camera.publish_masks((120, 160))
+    camera.ask(0, 1 * SECOND, wait_until, node, done=lambda: counts.get("dropped_frame_unusable") == "1")
+    assert "masks: expected the image's size 320 x 240, got 160 x 120" in node.output
+    camera.publish_masks((240, 320))
+    answer = camera.ask(0, 2 * SECOND, wait_until, node)
+    assert len(answer.detections) == 2
+    wait_until(lambda: counts.get("dropped_empty_mask") == "2", "count of empty masks", node)
 
 
 def test_interrupted_in_the_middle_of_a_frame_it_ends_cleanly(start_estimator, camera, wait_until):

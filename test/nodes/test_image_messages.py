@@ -13,7 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from flowpose_ros.errors import FrameError
 from flowpose_ros.nodes.messages.frames import depth_message, header_at, image_message
-from flowpose_ros.nodes.messages.images import color_image, compressed_color_image, depth_image
+from flowpose_ros.nodes.messages.images import color_image, compressed_color_image, depth_image, label_image
 
 BRIDGE = CvBridge()
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(np.uint8)
@@ -55,6 +55,20 @@ def test_depth_of_both_encodings_is_in_metres():
 def test_unusable_depth_readings_become_zero():
     metres = np.array([[np.nan, np.inf, -np.inf, -1.0, 0.0, 2.0]], np.float32)
     assert depth_image(message("32FC1", metres), BRIDGE).tolist() == [[0, 0, 0, 0, 0, 2]]
+
+
+@pytest.mark.parametrize("encoding, kind", [("mono8", np.uint8), ("8UC1", np.uint8), ("mono16", np.uint16),
+                                            ("16UC1", np.uint16), ("32SC1", np.int32)])
+def test_labels_of_every_encoding(encoding, kind):
+    labels = np.array([[0, 1, 2], [255, 0, 7]], kind)
+    np.testing.assert_array_equal(label_image(message(encoding, labels, padding=4), BRIDGE), labels)
+
+
+@pytest.mark.parametrize("spoil, told", [({"encoding": "rgb8"}, "masks: expected the encoding mono8"),
+                                         ({"is_bigendian": 1}, "little-endian"), ({"data": b"123"}, "got 3")])
+def test_labels_that_are_none_are_refused(spoil, told):
+    with pytest.raises(FrameError, match=told):
+        label_image(message("16UC1", np.zeros((2, 3), np.uint16), **spoil), BRIDGE)
 
 
 def test_what_is_sent_is_what_is_read():

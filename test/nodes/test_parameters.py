@@ -26,6 +26,7 @@ class Outer:
     mode: str = option("a", "a mode", choices=("a", "b"))
     folder: str = option("", "a folder", runtime=False)
     on: bool = option(True, "a switch")
+    depth: str = option("auto", "a choice", choices=("auto", "on", "off"))
     inner: Inner = field(default_factory=Inner)
 
     def __post_init__(self):
@@ -51,6 +52,29 @@ def test_descriptors_carry_description_range_choices_and_read_only(node):
     assert "'a', 'b'" in mode.additional_constraints
     assert folder.read_only and not slop.read_only
     assert steps.integer_range[0].from_value == 1
+
+
+@pytest.mark.parametrize("given, read", [("True", "on"), ("off", "off"), ("on", "on"), ("auto", "auto")])
+def test_on_and_off_need_no_quotes(given, read):
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "-p", f"depth:={given}"], context=context)
+    node = rclpy.create_node("parameters", context=context)
+    declare_options(node, Outer)
+    assert read_options(node, Outer).depth == read
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+@pytest.mark.parametrize("given, told", [("slop:=a", "parameter slop: .*'a'.*STRING.*DOUBLE"),
+                                         ("slop:=9.0", "parameter slop: .*9.0"), ("folder:=7", "parameter folder: .*7")])
+def test_a_value_of_another_type_or_out_of_range_is_named(given, told):
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "-p", given], context=context)
+    node = rclpy.create_node("parameters", context=context)
+    with pytest.raises(OptionError, match=told):
+        declare_options(node, Outer)
+    node.destroy_node()
+    rclpy.shutdown(context=context)
 
 
 def test_changes_are_checked_together_with_the_rest(node):

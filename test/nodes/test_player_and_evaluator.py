@@ -1,6 +1,7 @@
 """A scene played through the estimator and scored from TF: three processes over DDS."""
 
 import json
+import shutil
 
 import pytest
 
@@ -25,13 +26,13 @@ def detections_file(path, boxes):
     return path
 
 
-@pytest.mark.parametrize("mode, introduce", [("detect", "false"), ("track", "true")])
-def test_every_image_is_answered_and_scored(start_node, scene, tmp_path, mode, introduce):
+@pytest.mark.parametrize("mode, introduce, masks", [("detect", "false", "true"), ("track", "true", "false")])
+def test_every_image_is_answered_and_scored(start_node, scene, tmp_path, mode, introduce, masks):
     scores = tmp_path / "out" / "scores.json"
     start_node("estimator_node", "--ros-args", *flags(objects=scene / "models", mode=mode))
     evaluator = start_node("evaluator_node", "--ros-args", *flags(dataset=scene, output=scores), *POSES)
     player = start_node("bop_player_node", "--ros-args",
-                        *flags(dataset=scene, lockstep="true", introduce=introduce), *POSES)
+                        *flags(dataset=scene, lockstep="true", introduce=introduce, masks=masks), *POSES)
     assert evaluator.wait(120) == 0, evaluator.output
     assert player.wait(10) == 0, player.output
     content = json.loads(scores.read_text())
@@ -79,6 +80,14 @@ def test_detections_may_come_from_a_file(start_node, scene, client, wait_until, 
                                      for d in detections] for stamp, detections in by_stamp.items()}
     assert seen == {ImageId(0, 0): [("obj_000002", 25.0, 40.0)], ImageId(0, 1): [],
                     ImageId(0, 2): [("obj_000001", 30.0, 50.0)]}
+
+
+def test_masks_that_are_not_there_are_named(start_node, scene, tmp_path):
+    copy = shutil.copytree(scene, tmp_path / "scene")
+    shutil.rmtree(copy / "test" / "000000" / "mask_visib")
+    player = start_node("bop_player_node", "--ros-args", *flags(dataset=copy, masks="true", subscribers=0))
+    assert player.wait(30) == 2
+    assert "image 000000/000000: expected a mask of each instance in mask_visib/" in player.output
 
 
 @pytest.mark.parametrize("node", ["bop_player_node", "evaluator_node"])

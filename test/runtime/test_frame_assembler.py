@@ -13,7 +13,7 @@ START = 1_000_000 * MS
 
 def feed(assembler, *events):
     """Add (stream letter, milliseconds) events whose message is the event itself; the frames made."""
-    streams = {"i": Stream.IMAGE, "c": Stream.INFO, "z": Stream.DEPTH, "d": Stream.DETECTIONS}
+    streams = {"i": Stream.IMAGE, "c": Stream.INFO, "z": Stream.DEPTH, "d": Stream.DETECTIONS, "m": Stream.MASKS}
     made = [assembler.add(streams[letter], START + int(ms * MS), (letter, ms)) for letter, ms in events]
     return [bundle for bundle in made if bundle]
 
@@ -121,7 +121,7 @@ def test_depth_is_awaited_where_somebody_publishes_it():
 
 def test_depth_is_not_awaited_where_nobody_publishes_it():
     assembler = FrameAssembler()
-    assembler.depth_published = False
+    assembler.published = set()
     assert [f.depth for f in feed(assembler, ("c", 0), ("i", 0), ("d", 0))] == [None]
 
 
@@ -132,16 +132,33 @@ def test_an_image_that_depth_has_passed_goes_on_without():
 
 
 def test_silent_depth_is_awaited_only_for_the_patience():
-    assembler = FrameAssembler(AssemblerOptions(depth_patience_s=0.1))
+    assembler = FrameAssembler(AssemblerOptions(patience_s=0.1))
     events = [(letter, 33 * n) for n in range(6) for letter in "cid"]
     frames = feed(assembler, ("z", 0), *events)
     assert [(f.image[1], f.depth) for f in frames] == [(0, ("z", 0)), (132, None), (165, None)]
 
 
 def test_required_depth_is_awaited_for_ever():
-    assembler = FrameAssembler(AssemblerOptions(depth_patience_s=0.1, queue_size=2), depth="on")
+    assembler = FrameAssembler(AssemblerOptions(patience_s=0.1, queue_size=2), depth="on")
     assert not feed(assembler, *((letter, 33 * n) for n in range(50) for letter in "cid"))
     assert set(assembler.drops) == {"no_depth"}
+
+
+def test_masks_are_awaited_where_somebody_publishes_them():
+    events = [(letter, 0) for letter in "cidzm"]
+    assert [f.masks for f in feed(FrameAssembler(masks="auto"), *events)] == [("m", 0)]
+    assert [f.masks for f in feed(FrameAssembler(masks="off"), *events)] == [None]
+    assert [f.masks for f in feed(FrameAssembler(masks="on"), ("c", 0), ("i", 0), ("d", 0), ("z", 0), ("i", 33),
+                                  ("d", 33), ("z", 33), ("m", 33))] == [("m", 33)]
+    unpublished = FrameAssembler(masks="auto")
+    unpublished.published = {Stream.DEPTH}
+    assert [f.masks for f in feed(unpublished, *events)] == [None]
+
+
+def test_images_that_lack_required_masks_say_so():
+    assembler = FrameAssembler(AssemblerOptions(queue_size=1), depth="off", masks="on")
+    assert not feed(assembler, *((letter, 33 * n) for n in range(3) for letter in "cid"))
+    assert assembler.drops == {"no_masks": 2}
 
 
 def test_options_out_of_range_are_refused():
@@ -149,24 +166,28 @@ def test_options_out_of_range_are_refused():
         AssemblerOptions(slop_s=2.0)
 
 
-events = st.lists(st.tuples(st.sampled_from("icdzd"), st.integers(-1_000_500, 2000)), max_size=200)
+events = st.lists(st.tuples(st.sampled_from("icdzdm"), st.integers(-1_000_500, 2000)), max_size=200)
 
 
-@given(events, st.sampled_from(["off", "auto", "on"]), st.integers(1, 5), st.booleans())
-def test_every_image_is_accounted_for_and_queues_stay_bounded(events, depth, queue_size, detections):
+MODES = st.sampled_from(["off", "auto", "on"])
+
+
+@given(events, MODES, MODES, st.integers(1, 5), st.booleans())
+def test_every_image_is_accounted_for_and_queues_stay_bounded(events, depth, masks, queue_size, detections):
     options = AssemblerOptions(queue_size=queue_size)
-    assembler = FrameAssembler(options, depth, detections)
+    assembler = FrameAssembler(options, depth, detections, masks)
     frames = []
     for event in events:
         frames += feed(assembler, event)
         assert all(assembler.queued(s) <= queue_size for s in Stream if s is not Stream.INFO)
     lost = sum(n for reason, n in assembler.drops.items() if reason not in
-               ("depth_without_stamp", "detections_without_stamp"))
+               ("depth_without_stamp", "detections_without_stamp", "masks_without_stamp"))
     assert assembler.received[Stream.IMAGE] == len(frames) + lost + assembler.queued(Stream.IMAGE)
     for frame in frames:
         assert not detections or abs(frame.image[1] - frame.detections[1]) <= options.slop_s * 1000
-        assert frame.depth is None or abs(frame.image[1] - frame.depth[1]) <= options.slop_s * 1000
-        assert frame.depth is not None or depth != "on"
+        for extra, mode in ((frame.depth, depth), (frame.masks, masks)):
+            assert extra is None or abs(frame.image[1] - extra[1]) <= options.slop_s * 1000
+            assert (extra is not None) >= (mode == "on") and (extra is None) >= (mode == "off")
     for earlier, later in zip(frames, frames[1:]):
         assert later.stamp_ns > earlier.stamp_ns or later.epoch > earlier.epoch
 
@@ -176,5 +197,5 @@ def test_whatever_came_before_a_steady_camera_gets_frames(events):
     assembler = FrameAssembler()
     feed(assembler, *events)
     # at worst each input jumps back once, and one round may be spent on that
-    steady = [(letter, 500_000 + 33 * n) for n in range(4) for letter in "cizd"]
+    steady = [(letter, 500_000 + 33 * n) for n in range(4) for letter in "cizmd"]
     assert len(feed(assembler, *steady)) >= 3

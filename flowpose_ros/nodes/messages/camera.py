@@ -34,9 +34,13 @@ class Calibration:
         """The undistorted colour image [H,W,3], linearly interpolated; 0 where nothing was seen."""
         return image if self.model is None else cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
 
-    def rectify_depth(self, depth: np.ndarray) -> np.ndarray:
-        """The undistorted depth [H,W]: the nearest reading, since a mean across an edge is no point."""
-        return depth if self.model is None else cv2.remap(depth, *self._maps, cv2.INTER_NEAREST)
+    def rectify_nearest(self, pixels: np.ndarray) -> np.ndarray:
+        """The undistorted depth or labels [H,W]: the nearest reading, since a mean across an edge is no point and no
+        label."""
+        if self.model is None:
+            return pixels
+        # OpenCV moves no int32, and every label a message can number is exact in float.
+        return cv2.remap(pixels.astype(np.float32), *self._maps, cv2.INTER_NEAREST).astype(pixels.dtype)
 
     def rectify_box(self, box: np.ndarray) -> np.ndarray:
         """The box [4] in the undistorted image around the outline of a box in the raw one."""

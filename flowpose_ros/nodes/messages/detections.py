@@ -17,16 +17,17 @@ MIN_BOX_SIDE = 2.0
 MAX_INSTANCE = 2**31 - 1
 
 
-def detections_in(message, catalogue: Catalogue, camera: Calibration, limit: int,
-                  drops: DropLog) -> tuple[Detection, ...]:
+def detections_in(message, catalogue: Catalogue, camera: Calibration, limit: int, drops: DropLog,
+                  labels: np.ndarray | None = None) -> tuple[Detection, ...]:
     """The usable detections of a vision_msgs/Detection2DArray, at most `limit`, best scores first kept.
 
     Boxes are centre and size in pixels of the raw image; they come out rectified and clipped to it.
-    class_id is a label of the catalogue. What is left out or clipped is counted in `drops` by reason.
+    class_id is a label of the catalogue. labels [H,W], rectified: the first detection's mask is where it is 1, the
+    second's where it is 2, and so on. What is left out or clipped is counted in `drops` by reason.
     """
     usable = []
-    for item in message.detections:
-        detection = _read(item, catalogue, camera, drops)
+    for number, item in enumerate(message.detections, start=1):
+        detection = _read(item, catalogue, camera, drops, None if labels is None else labels == number)
         if detection is not None:
             usable.append(detection)
     if len(usable) > limit:
@@ -36,7 +37,8 @@ def detections_in(message, catalogue: Catalogue, camera: Calibration, limit: int
     return tuple(usable)
 
 
-def _read(item, catalogue: Catalogue, camera: Calibration, drops: DropLog) -> Detection | None:
+def _read(item, catalogue: Catalogue, camera: Calibration, drops: DropLog, mask: np.ndarray | None
+          ) -> Detection | None:
     if not item.results:
         drops.add("no_class", "a detection without results")
         return None
@@ -55,8 +57,10 @@ def _read(item, catalogue: Catalogue, camera: Calibration, drops: DropLog) -> De
         return None
     if (box != whole).any():
         drops.add("clipped", f"{best.class_id}: box {raw.tolist()} was clipped to the image")
-    return Detection(catalogue[best.class_id].label, box, min(1.0, max(0.0, best.score)),
-                     instance=_instance(item.id))
+    if mask is not None and not mask.any():
+        drops.add("empty_mask", f"{best.class_id}: no pixel of the label image has its number; used without a mask")
+        mask = None
+    return Detection(catalogue[best.class_id].label, box, min(1.0, max(0.0, best.score)), mask, _instance(item.id))
 
 
 def _order(score: float) -> float:

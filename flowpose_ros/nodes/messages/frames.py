@@ -30,6 +30,16 @@ def depth_message(header: Header, depth: np.ndarray) -> Image:
     return _image(header, depth.astype("<f4"), "32FC1")
 
 
+def masks_message(header: Header, detections: Sequence[Detection], size: tuple[int, int]) -> Image:
+    """sensor_msgs/Image, 16UC1, of `size` (height, width): where the first detection's mask is a 1, where the second's
+    a 2, and so on; 0 elsewhere."""
+    labels = np.zeros(size, "<u2")
+    for number, detection in enumerate(detections, start=1):
+        if detection.mask is not None:
+            labels[detection.mask] = number
+    return _image(header, labels, "16UC1")
+
+
 def camera_info_message(header: Header, frame: Frame) -> CameraInfo:
     """sensor_msgs/CameraInfo of a camera without distortion."""
     height, width = frame.image.shape[:2]

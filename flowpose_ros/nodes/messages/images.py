@@ -13,6 +13,7 @@ from flowpose_ros.errors import FrameError
 
 BYTES_PER_COLOR_PIXEL = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 BYTES_PER_DEPTH_PIXEL = {"16UC1": 2, "32FC1": 4}
+BYTES_PER_LABEL_PIXEL = {"mono8": 1, "8UC1": 1, "mono16": 2, "16UC1": 2, "32SC1": 4}
 MAX_SIDE = 16384
 MAX_PIXELS = 64_000_000
 MAX_COMPRESSED_BYTES = 64_000_000
@@ -32,14 +33,25 @@ def depth_image(message, bridge: CvBridge) -> np.ndarray:
 
     NaN, infinite and negative readings become 0. Raises FrameError as color_image does.
     """
-    _check_layout(message, BYTES_PER_DEPTH_PIXEL, "depth")
-    if message.is_bigendian:
-        raise FrameError("depth: expected little-endian data, got is_bigendian set")
-    raw = np.asarray(bridge.imgmsg_to_cv2(message, desired_encoding="passthrough"))
+    raw = _pixels(message, BYTES_PER_DEPTH_PIXEL, "depth", bridge)
     depth = raw.astype(np.float32)
     if message.encoding == "16UC1":
         depth *= np.float32(1e-3)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
+
+def label_image(message, bridge: CvBridge) -> np.ndarray:
+    """The label image [H,W] int32 of a sensor_msgs/Image of whole numbers, one a pixel; raises FrameError as
+    color_image does."""
+    return _pixels(message, BYTES_PER_LABEL_PIXEL, "masks", bridge).astype(np.int32)
+
+
+def _pixels(message, bytes_per_pixel: dict[str, int], what: str, bridge: CvBridge) -> np.ndarray:
+    """The numbers [H,W] of an image of one channel, as they are."""
+    _check_layout(message, bytes_per_pixel, what)
+    if message.is_bigendian and bytes_per_pixel[message.encoding] > 1:
+        raise FrameError(f"{what}: expected little-endian data, got is_bigendian set")
+    return np.asarray(bridge.imgmsg_to_cv2(message, desired_encoding="passthrough"))
 
 
 def compressed_color_image(message) -> np.ndarray:
@@ -87,7 +99,7 @@ def _check_layout(message, bytes_per_pixel: dict[str, int], what: str) -> None:
                          f"got '{message.encoding}'")
     _check_size(message.height, message.width, what)
     pixel = bytes_per_pixel[message.encoding]
-    itemsize = pixel if what == "depth" else 1
+    itemsize = pixel if bytes_per_pixel is not BYTES_PER_COLOR_PIXEL else 1
     if message.step < message.width * pixel or message.step % itemsize:
         raise FrameError(f"{what}: expected a step of at least {message.width * pixel} bytes in whole "
                          f"pixels' parts of {itemsize}, got {message.step}")
