@@ -16,20 +16,22 @@ from flowpose_ros.runtime.timing import Percentiles
 
 @dataclass(frozen=True)
 class Health:
-    """The state of the node: problem is empty when all is well; drops are totals by reason; tracks: how many are
-    followed, and of these how many the last image confirmed."""
+    """The state of the node: problem is empty when all is well; images: how many came, were answered and were dropped;
+    drops are totals by reason; tracks: how many are followed, and of these how many the last image confirmed."""
 
     problem: str
     rate_hz: float
     stages: Mapping[str, Percentiles]
+    images: tuple[int, int, int]
     drops: Mapping[str, int]
     tracks: tuple[int, int] = (0, 0)
 
 
 def diagnostics(stamp: Time, node_name: str, health: Health) -> DiagnosticArray:
-    """One status with rate, tracks, p50 and p95 per stage in milliseconds, drops by reason, and memory."""
+    """One status with rate, tracks, images, p50 and p95 per stage in milliseconds, drops by reason, and memory."""
     values = {"rate_hz": f"{health.rate_hz:.2f}", "memory_mb": f"{memory_bytes() / 1e6:.0f}"}
     values["tracks"], values["tracks_confirmed"] = map(str, health.tracks)
+    values["images_received"], values["images_answered"], values["images_dropped"] = map(str, health.images)
     for stage, times in health.stages.items():
         values[f"{stage}_p50_ms"] = f"{times.p50 * 1e3:.1f}"
         values[f"{stage}_p95_ms"] = f"{times.p95 * 1e3:.1f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -23,7 +24,7 @@ from flowpose_ros.nodes.pipeline import FramePipeline, Processed
 from flowpose_ros.nodes.services import Services
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.runtime.drop_log import DropLog
-from flowpose_ros.runtime.frame_assembler import AssemblerOptions, Bundle
+from flowpose_ros.runtime.frame_assembler import IMAGE_LEFT_OUT, AssemblerOptions, Bundle
 from flowpose_ros.runtime.timing import Rate, StageTimes
 from flowpose_ros.runtime.watchdog import Watchdog
 from flowpose_ros.runtime.worker import Worker
@@ -33,6 +34,9 @@ STOP_S = 3.0
 """How long a stopping node waits for the frame in work, seconds."""
 
 NOT_STOPPED = f"the frame in work did not end within {STOP_S:.0f} s"
+
+IMAGE_LOST = ("replaced_by_newer", "switched_off", "frame_unusable", "frame_failed", "stopped", "worker_died")
+"""Reasons that each stand for one image without an answer."""
 
 OPTION_CLASSES = (NodeOptions, AssemblerOptions, EstimatorOptions, TrackerOptions)
 
@@ -53,6 +57,7 @@ class EstimatorNode(LifecycleNode):
         self._stopping: Callable[[], bool] = lambda: False
         self.options = read_options(self, NodeOptions)
         self.drops = DropLog()
+        self._received = self._answered = 0
         self._pipeline: FramePipeline | None = None
         self._outputs: Outputs | None = None
         self._inputs: CameraInputs | None = None
@@ -153,7 +158,9 @@ class EstimatorNode(LifecycleNode):
     # Frames: the executor's thread offers, the worker's thread does the rest
 
     def _offer(self, bundle: Bundle) -> None:
-        if self._requests.wants_frame() and self._worker.slot.put(bundle) is not None:
+        if not self._requests.wants_frame():
+            self.drops.add("switched_off", "~/enable switches estimation on")
+        elif self._worker.slot.put(bundle) is not None:
             self.drops.add("replaced_by_newer", "the estimator is slower than the camera")
 
     def _offer_detections(self, bundle: Bundle) -> None:
@@ -170,6 +177,7 @@ class EstimatorNode(LifecycleNode):
         latency = (self.get_clock().now() - stamp).nanoseconds * 1e-9
         self._times.add({**processed.timings, "latency": latency})
         self._rate.tick()
+        self._answered += 1
         if processed.estimates or self._absorber is None:
             self._watchdog.result(time.monotonic())
 
@@ -178,8 +186,15 @@ class EstimatorNode(LifecycleNode):
         self._watchdog.result(time.monotonic())
 
     def _report(self, bundle: Bundle, error: Exception) -> None:
-        reason = "frame_unusable" if isinstance(error, FrameError) else "frame_failed"
-        self.drops.add(reason, f"{type(error).__name__}: {error}")
+        self.drops.add("frame_unusable" if isinstance(error, FrameError) else "frame_failed", describe(error))
+
+    def _report_absorbed(self, bundle: Bundle, error: Exception) -> None:
+        # The image of an unusable frame has been counted where it was to be followed.
+        if not isinstance(error, FrameError):
+            self.drops.add("detections_failed", describe(error))
+
+    def _lose(self, bundle: Bundle) -> None:
+        self.drops.add("stopped", "the node was deactivated or ended")
 
     # Housekeeping
 
@@ -197,20 +212,24 @@ class EstimatorNode(LifecycleNode):
     def _start_workers(self) -> None:
         """Start the workers that do not live."""
         if self._worker is None or not self._worker.alive:
-            self._worker = Worker(self._process, self._publish, self._report)
+            if self._worker is not None and self._worker.busy:
+                self.drops.add("worker_died", "the thread ended in the middle of a frame")
+            self._worker = Worker(self._process, self._publish, self._report, self._lose)
             self._worker.start()
         if self.options.mode == "track" and (self._absorber is None or not self._absorber.alive):
-            self._absorber = Worker(self._absorb, lambda _: None, self._report)
+            self._absorber = Worker(self._absorb, lambda _: None, self._report_absorbed)
             self._absorber.start()
 
     def _stop_working(self) -> bool:
         if self._inputs is not None:
-            self._inputs.close()
+            self._received += self._inputs.images
+            for reason, count in self._inputs.close().items():
+                self.drops.add(reason, count=count)
             self._inputs = None
         workers = [worker for worker in (self._worker, self._absorber) if worker is not None]
         self._worker = self._absorber = None
         for worker in workers:
-            worker.slot.close()
+            worker.close()
         until = time.monotonic() + STOP_S
         return all([worker.stop(max(0.0, until - time.monotonic())) for worker in workers])
 
@@ -226,15 +245,21 @@ class EstimatorNode(LifecycleNode):
                                           self._all_drops())
         if problem and self._requests.enabled:
             self.get_logger().warning(problem)
-        health = Health(self._watchdog.problem, self._rate.hertz(), self._times.summary(), self._all_drops(),
-                        self._pipeline.track_counts())
+        health = Health(self._watchdog.problem, self._rate.hertz(), self._times.summary(), self._images(),
+                        self._all_drops(), self._pipeline.track_counts())
         self._diagnostics.publish(diagnostics(self.get_clock().now().to_msg(), self.get_name(), health))
 
     def _busy(self) -> bool:
         return any(worker.busy for worker in (self._worker, self._absorber) if worker is not None)
 
-    def _all_drops(self) -> dict[str, int]:
-        return {**self._inputs.assembler.drops, **self.drops.counts()}
+    def _images(self) -> tuple[int, int, int]:
+        """How many images came, were answered and were dropped; the rest waits or is in work."""
+        drops = self._all_drops()
+        dropped = sum(drops[reason] for reason in (*IMAGE_LOST, *IMAGE_LEFT_OUT))
+        return self._received + self._inputs.images, self._answered, dropped
+
+    def _all_drops(self) -> Counter[str]:
+        return Counter(self.drops.counts()) + self._inputs.drops()
 
     def _progress(self, stage: str, share: float) -> None:
         if self._stopping():
@@ -252,3 +277,8 @@ class EstimatorNode(LifecycleNode):
         if self._worker is not None:
             self._watchdog.patience_s = node.watchdog_s
         return SetParametersResult(successful=True)
+
+
+def describe(error: Exception) -> str:
+    """An exception in words."""
+    return f"{type(error).__name__}: {error}"

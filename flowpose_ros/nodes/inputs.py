@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Callable
 
 from rclpy.node import Node
@@ -31,7 +32,7 @@ class CameraInputs:
         self._lanes = [(whole, on_bundle)]
         if on_detections is not None:
             self._lanes = [(FrameAssembler(assembler, depth, detections=False), on_bundle), (whole, on_detections)]
-        self.assembler = self._lanes[0][0]
+        self._assembler = self._lanes[0][0]
         self._node = node
         self._heard: dict[Stream, float] = {}
         raw = image_transport == "raw"
@@ -58,10 +59,20 @@ class CameraInputs:
                         publishers=self._publishers(subscription.topic_name))
             for stream, subscription in self._subscriptions.items())
 
-    def close(self) -> None:
-        """End the subscriptions."""
+    @property
+    def images(self) -> int:
+        """How many images have come."""
+        return self._assembler.received[Stream.IMAGE]
+
+    def drops(self) -> Counter[str]:
+        """What did not become part of a frame, by reason."""
+        return self._assembler.drops
+
+    def close(self) -> Counter[str]:
+        """End the subscriptions; `drops`, with the images that still waited as "stopped"."""
         for subscription in self._subscriptions.values():
             self._node.destroy_subscription(subscription)
+        return self._assembler.drops + Counter(stopped=self._assembler.queued(Stream.IMAGE))
 
     def _subscribe(self, stream: Stream, message_type: type, topic: str,
                    qos: QoSProfile = qos_profile_sensor_data):

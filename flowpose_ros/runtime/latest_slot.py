@@ -38,11 +38,12 @@ class LatestSlot(Generic[T]):
             item, self._item = self._item, None
             return item
 
-    def close(self) -> None:
-        """Wake whoever waits; nothing goes in or out any more."""
+    def close(self) -> T | None:
+        """Wake whoever waits; nothing goes in or out any more. Returns the item that nobody has taken."""
         with self._changed:
-            self._closed, self._item = True, None
+            left, self._item, self._closed = self._item, None, True
             self._changed.notify_all()
+            return left
 
     @property
     def closed(self) -> bool:

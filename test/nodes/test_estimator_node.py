@@ -129,6 +129,8 @@ def test_a_malformed_image_is_dropped_and_the_next_one_answered(start_estimator,
                    done=lambda: counts.get("dropped_frame_unusable") == str(stamp // SECOND))
     camera.ask(0, 3 * SECOND, wait_until, node)
     assert set(camera.answers) == {3 * SECOND}
+    wait_until(lambda: counts.get("images_answered") == "1", "count of answers", node)
+    assert int(counts["images_received"]) == 1 + int(counts["images_dropped"])
     assert "expected 230400 bytes of data (step x height), got 100" in node.output
     wait_until(lambda: "total_p95_ms" in counts, "stage times", node)
     assert {"rate_hz", "memory_mb", "convert_p50_ms", "latency_p50_ms"} <= set(counts)
@@ -329,6 +331,7 @@ def test_a_worker_that_died_is_replaced(here, capfd, which):
     assert not dead.alive
     here._each_second()
     assert getattr(here, which) is not dead and getattr(here, which).alive
+    assert here.drops.counts().get("worker_died", 0) == (which == "_worker")
     assert "a worker died" in capfd.readouterr().err
 
 

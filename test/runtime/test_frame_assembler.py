@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowpose_ros.errors import OptionError
-from flowpose_ros.runtime.frame_assembler import AssemblerOptions, FrameAssembler, Stream
+from flowpose_ros.runtime.frame_assembler import IMAGE_LEFT_OUT, AssemblerOptions, FrameAssembler, Stream
 
 MS = 1_000_000
 START = 1_000_000 * MS
@@ -180,8 +180,7 @@ def test_every_image_is_accounted_for_and_queues_stay_bounded(events, depth, mas
     for event in events:
         frames += feed(assembler, event)
         assert all(assembler.queued(s) <= queue_size for s in Stream if s is not Stream.INFO)
-    lost = sum(n for reason, n in assembler.drops.items() if reason not in
-               ("depth_without_stamp", "detections_without_stamp", "masks_without_stamp"))
+    lost = sum(assembler.drops[reason] for reason in IMAGE_LEFT_OUT)
     assert assembler.received[Stream.IMAGE] == len(frames) + lost + assembler.queued(Stream.IMAGE)
     for frame in frames:
         assert not detections or abs(frame.image[1] - frame.detections[1]) <= options.slop_s * 1000

@@ -9,7 +9,7 @@ class Recorder:
     """Collects what a worker reports, and lets a test wait for it."""
 
     def __init__(self):
-        self.results, self.errors = [], []
+        self.results, self.errors, self.lost = [], [], []
         self._came = threading.Semaphore(0)
 
     def on_result(self, result):
@@ -73,13 +73,17 @@ def test_while_it_works_only_the_newest_waits(recorder):
 
 def test_stop_returns_while_the_function_is_stuck(recorder):
     release, entered = threading.Event(), threading.Event()
-    worker = Worker(lambda item: (entered.set(), release.wait(10)), recorder.on_result, recorder.on_error)
+    worker = Worker(lambda item: (entered.set(), release.wait(10)), recorder.on_result, recorder.on_error,
+                    recorder.lost.append)
     worker.start()
     worker.slot.put("stuck")
     assert entered.wait(10)
+    worker.slot.put("waiting")
     assert not worker.stop(timeout=0.05)
+    assert recorder.lost == ["waiting"]
     release.set()
     assert worker.stop(timeout=10)
+    assert recorder.lost == ["waiting", "stuck"]
     assert not recorder.results and not recorder.errors  # too late: its objects may be gone
 
 
