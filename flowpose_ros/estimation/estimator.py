@@ -191,9 +191,8 @@ class Estimator:
             turned = target.look(last.T_cam_obj[value.argmax()] @ prepared.turns)
             likeliness = trail.judge(turned)
             likely = best_of(likeliness, options.turned)
-            once = replace(options.match, iterations=min(1, options.match.iterations))
-            ends = (last, value), trail.add(match_poses(target, turned.take(likely), once, options.fit, generator),
-                                            likeliness[likely])
+            ends = (last, value), trail.add(match_poses(target, turned.take(likely), options.match, options.fit,
+                                                        generator), likeliness[likely])
             last, value = map(join, zip(*ends))
             clock.lap("match")
         best = last.take(best_of(value, options.updated))

@@ -25,7 +25,9 @@ LEAST_CONFIDENCE = 0.5
 class MatchOptions:
     """How poses are found from matches of the whole crop."""
 
-    iterations: int = option(3, "renders that are matched before the updates; 0 turns matching off", low=0, high=10)
+    iterations: int = option(1, "renders that are matched before the updates where there is depth; 0 for none", low=0,
+                             high=10)
+    iterations_rgb: int = option(0, "the same without depth: three matches tell little of the distance", low=0, high=10)
     inlier_px: float = option(5.0, "residual under which a match supports a pose, crop pixels", low=0.5, high=50.0)
     hypotheses: int = option(128, "three-point samples", low=1, high=4096)
     min_inlier_ratio: float = option(0.25, "a pose with a smaller share of inliers is dropped", low=0.0, high=1.0)
@@ -34,9 +36,9 @@ class MatchOptions:
 
 def match_poses(target: Target, first: Look, options: MatchOptions, depth_options: DepthOptions,
                 generator: torch.Generator) -> list[Look]:
-    """Looks at the poses after each of `iterations` rounds of match, solve and render; the first is `first`."""
+    """Looks at the poses after each round of match, solve and render; the first is `first`."""
     looks = [first]
-    for _ in range(options.iterations):
+    for _ in range(options.iterations_rgb if first.depth is None else options.iterations):
         looks.append(target.look(match_once(target, looks[-1], options, depth_options, generator)))
     return looks
 

@@ -25,7 +25,7 @@ class Camera:
 
     def __init__(self, client, root):
         self.samples = list(BopDataset(root).samples())
-        self.answers = {}
+        self.answers, self._listener = {}, lambda message: None
         self._client = client
         self.image = client.create_publisher(Image, "image", RELIABLE)
         self.info = client.create_publisher(CameraInfo, "camera_info", RELIABLE)
@@ -33,6 +33,10 @@ class Camera:
         self.detections = client.create_publisher(Detection2DArray, "detections", RELIABLE)
         self.masks, self._masks_size = None, None
         client.create_subscription(Detection3DArray, "/flowpose/poses", self._take, RELIABLE)
+
+    def keep(self, listener):
+        """Hand each answer to `listener` too."""
+        self._listener = listener
 
     def publish_masks(self, size):
         """From now on send a label image of the detections' masks, of that size (height, width)."""
@@ -80,3 +84,4 @@ class Camera:
     def _take(self, message):
         stamp = message.header.stamp
         self.answers[stamp.sec * 1_000_000_000 + stamp.nanosec] = message
+        self._listener(message)
