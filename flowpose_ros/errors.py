@@ -37,5 +37,9 @@ class BagError(FlowposeError):
     """A bag is missing, truncated, or lacks a needed topic."""
 
 
+class MemoryShortageError(FlowposeError):
+    """A device has no memory left even for a batch of one."""
+
+
 class OptionError(FlowposeError):
     """An option is out of its range or contradicts another."""

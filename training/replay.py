@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from flowpose_ros.estimation.look import take
+from flowpose_ros.estimation.batches import take
 from training.pairs import PairBatch, collate
 from training.reuse import quarter_turned
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
+from flowpose_ros.estimation.batches import join, take
 from flowpose_ros.estimation.box_start import best_starts, box_crop
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.hypotheses import Hypotheses
-from flowpose_ros.estimation.look import Look, Target, join, take
+from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import problem_of_cells
 from flowpose_ros.estimation.refine_genflow import last_update, pose_of
 from flowpose_ros.estimation.select import best_of

@@ -11,12 +11,13 @@ import torch
 
 from flowpose_ros.cache import cache_folder
 from flowpose_ros.errors import DetectionError, FlowposeError, OptionError
+from flowpose_ros.estimation.batches import is_memory_shortage, join
 from flowpose_ros.estimation.coarse_flow_vote import FlowVoteOptions, coarse_flow_vote
 from flowpose_ros.estimation.coarse_gmm import GmmOptions, coarse_gmm
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.hypotheses import Hypotheses
 from flowpose_ros.estimation.judge import judge
-from flowpose_ros.estimation.look import Look, Target, join
+from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import load_networks, load_pose_score
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
@@ -135,9 +136,12 @@ class Estimator:
         for index, detection in enumerate(detections):
             try:
                 estimate = self._estimate_one(tensors, frame, detection, index, timings)
-            except FlowposeError as error:
+            except Exception as error:
+                short = is_memory_shortage(error)
+                if not (short or isinstance(error, FlowposeError)):
+                    raise
                 named = f"{detection.label}: {str(error).removeprefix(f'{detection.label}: ')}"
-                dropped.append(Dropped(detection, "unusable_detection", named))
+                dropped.append(Dropped(detection, "out_of_memory" if short else "unusable_detection", named))
                 continue
             if estimate.score < options.score_threshold:
                 dropped.append(Dropped(detection, "low_score", f"{detection.label}: score {estimate.score:.2f}, "

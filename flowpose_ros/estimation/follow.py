@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from flowpose_ros.estimation.batches import in_parts, join, take
 from flowpose_ros.estimation.depth import DepthOptions, depth_shares, fit_depth
 from flowpose_ros.estimation.icp import refine_icp
-from flowpose_ros.estimation.look import Target, join, take
+from flowpose_ros.estimation.look import Target
+from flowpose_ros.estimation.networks import Networks
 from flowpose_ros.estimation.select import rigid, symmetric
 from flowpose_ros.estimation.support import covariance, supporting
 from flowpose_ros.estimation.views import Views, sane
-from flowpose_ros.networks.flow import Update
+from flowpose_ros.networks.flow import RenderView, Update
 from flowpose_ros.options import option
 
 
@@ -63,14 +65,19 @@ def follow(targets: Sequence[Target], T_cam_obj: Sequence[np.ndarray], options: 
              for target, T in zip(targets, T_cam_obj)]
     pictures = torch.cat([target.frame.crop(v.camera) for target, v in zip(targets, views)])
     network_view = join([v.network_view(target.shape) for target, v in zip(targets, views)])
-    both = networks.flow.encode(torch.cat([pictures, network_view.rgb]))
-    query, source = (tuple(f.chunk(2)[i] for f in both) for i in (0, 1))
-    update = networks.flow(query, network_view, source, counts=(options.coarse_updates, options.fine_updates))[-1]
+    update = in_parts(lambda part: updated(networks, *part, options), (pictures, network_view), len(targets))
     each = torch.arange(len(targets), device=networks.device)[:, None]
     found = [settle(target, v, take(update, index), options, depth_options, generator)
              for target, v, index in zip(targets, views, each)]
     blank = (pictures.std((2, 3)).amax(1) < MIN_CONTRAST).tolist()
     return [replace(f, quality=0.0) if nothing else f for f, nothing in zip(found, blank)]
+
+
+def updated(networks: Networks, pictures: torch.Tensor, view: RenderView, options: FollowOptions) -> Update:
+    """The network's update of B views by pictures [B,3,S,S] in the same crops."""
+    both = networks.flow.encode(torch.cat([pictures, view.rgb]))
+    query, source = (tuple(f.chunk(2)[i] for f in both) for i in (0, 1))
+    return networks.flow(query, view, source, counts=(options.coarse_updates, options.fine_updates))[-1]
 
 
 def settle(target: Target, views: Views, update: Update, options: FollowOptions, depth_options: DepthOptions,

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from flowpose_ros.estimation.agreement import colour_agreement, contour_agreement, texture_agreement
+from flowpose_ros.estimation.batches import in_parts
 from flowpose_ros.estimation.depth import DepthOptions, depth_shares
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import object_cells
@@ -17,7 +18,8 @@ from flowpose_ros.networks.scorer import cell_cover
 @torch.no_grad()
 def judge(target: Target, look: Look, pose_score: PoseScore, options: DepthOptions) -> torch.Tensor:
     """The probability [B] that each pose of a look is right."""
-    return torch.sigmoid(pose_score(witnesses(target, look, options)))
+    found = in_parts(lambda part: witnesses(target, part, options), look, len(look.T_cam_obj))
+    return torch.sigmoid(pose_score(found))
 
 
 @torch.no_grad()

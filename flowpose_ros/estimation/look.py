@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
+from flowpose_ros.estimation.batches import in_parts, take
 from flowpose_ros.estimation.networks import CROP_SIZE, Networks
 from flowpose_ros.estimation.views import FrameTensors, Shape, Views
 from flowpose_ros.networks.encoder import Features
@@ -33,29 +33,6 @@ class Look:
         return take(self, index)
 
 
-def take(record, index: torch.Tensor):
-    """A record of batches with only the items `index` [M] of each tensor in it, records and tuples in it included."""
-    if isinstance(record, torch.Tensor):
-        return record[index]
-    if isinstance(record, tuple):
-        return tuple(take(part, index) for part in record)
-    if is_dataclass(record):
-        return replace(record, **{f.name: take(getattr(record, f.name), index) for f in fields(record)})
-    return record
-
-
-def join(records: Sequence):
-    """One record of batches from several of one kind, their items one after the other; the opposite of `take`."""
-    first = records[0]
-    if isinstance(first, torch.Tensor):
-        return torch.cat(list(records))
-    if isinstance(first, tuple):
-        return tuple(map(join, zip(*records)))
-    if is_dataclass(first):
-        return replace(first, **{f.name: join([getattr(r, f.name) for r in records]) for f in fields(first)})
-    return first
-
-
 @dataclass(frozen=True)
 class Target:
     """An object that is sought in a frame, with what is needed to look at poses of it."""
@@ -72,6 +49,9 @@ class Target:
     @torch.no_grad()
     def look(self, T_cam_obj: torch.Tensor) -> Look:
         """Render poses T_cam_obj [B,4,4], crop the frame likewise, and encode both."""
+        return in_parts(self._look, T_cam_obj, len(T_cam_obj))
+
+    def _look(self, T_cam_obj: torch.Tensor) -> Look:
         views = self.render(T_cam_obj)
         picture = self.frame.crop(views.camera)
         query, source = (self.networks.flow.encode(rgb) for rgb in (picture, views.rendering.rgb))

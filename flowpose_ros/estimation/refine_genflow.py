@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from flowpose_ros.estimation.batches import in_parts
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.refine import LoopOptions, camera_poses, refine
@@ -44,4 +45,5 @@ def pose_of(target: Target, look: Look, update: Update, depth_options: DepthOpti
 
 def last_update(target: Target, look: Look) -> Update:
     """The last update of the network on a look."""
-    return target.networks.flow(look.query, look.views.network_view(target.shape), look.source)[-1]
+    return in_parts(lambda part: target.networks.flow(part.query, part.views.network_view(target.shape), part.source)[-1],
+                    look, len(look.T_cam_obj))

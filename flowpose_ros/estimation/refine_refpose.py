@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from flowpose_ros.estimation.batches import in_parts
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.refine import ITERATIONS, LoopOptions, camera_poses, refine
@@ -34,7 +35,9 @@ def refine_refpose(target: Target, first: Look, options: RefPoseOptions, depth_o
 @torch.no_grad()
 def geometry_of(target: Target, look: Look) -> Geometry:
     """What the geometry network reads in a look."""
-    return target.networks.need_geometry()(look.query, look.source, look.views.network_view(target.shape))
+    network = target.networks.need_geometry()
+    return in_parts(lambda part: network(part.query, part.source, part.views.network_view(target.shape)), look,
+                    len(look.T_cam_obj))
 
 
 def fitted_poses(target: Target, look: Look, geometry: Geometry, depth_options: DepthOptions,

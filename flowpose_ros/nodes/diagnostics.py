@@ -13,11 +13,15 @@ from std_msgs.msg import Header
 
 from flowpose_ros.runtime.timing import Percentiles
 
+MEMORY_SHORT = ("no memory left on the device even for the smallest batch; end what else uses it, or choose fewer "
+                "hypotheses")
+
 
 @dataclass(frozen=True)
 class Health:
     """The state of the node: problem is empty when all is well; images: how many came, were answered and were dropped;
-    drops are totals by reason; tracks: how many are followed, and of these how many the last image confirmed."""
+    drops are totals by reason; tracks: how many are followed, and of these how many the last image confirmed;
+    memory_short: the device's memory did not suffice for the last image."""
 
     problem: str
     rate_hz: float
@@ -25,6 +29,7 @@ class Health:
     images: tuple[int, int, int]
     drops: Mapping[str, int]
     tracks: tuple[int, int] = (0, 0)
+    memory_short: bool = False
 
 
 def diagnostics(stamp: Time, node_name: str, health: Health) -> DiagnosticArray:
@@ -36,9 +41,10 @@ def diagnostics(stamp: Time, node_name: str, health: Health) -> DiagnosticArray:
         values[f"{stage}_p50_ms"] = f"{times.p50 * 1e3:.1f}"
         values[f"{stage}_p95_ms"] = f"{times.p95 * 1e3:.1f}"
     values.update({f"dropped_{reason}": str(count) for reason, count in health.drops.items()})
+    level, message = ((DiagnosticStatus.ERROR, MEMORY_SHORT) if health.memory_short else
+                      (DiagnosticStatus.WARN, health.problem) if health.problem else (DiagnosticStatus.OK, "running"))
     status = DiagnosticStatus(
-        level=DiagnosticStatus.WARN if health.problem else DiagnosticStatus.OK,
-        name=f"{node_name}: pose estimation", message=health.problem or "running",
+        level=level, name=f"{node_name}: pose estimation", message=message,
         values=[KeyValue(key=key, value=value) for key, value in values.items()])
     return DiagnosticArray(header=Header(stamp=stamp), status=[status])
 

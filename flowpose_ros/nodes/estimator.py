@@ -14,6 +14,7 @@ from rclpy.parameter import Parameter
 from rclpy.time import Time
 
 from flowpose_ros.errors import CatalogueError, FlowposeError, FrameError, OptionError
+from flowpose_ros.estimation.batches import is_memory_shortage
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
 from flowpose_ros.nodes.diagnostics import Health, diagnostics
 from flowpose_ros.nodes.inputs import CameraInputs
@@ -35,7 +36,8 @@ STOP_S = 3.0
 
 NOT_STOPPED = f"the frame in work did not end within {STOP_S:.0f} s"
 
-IMAGE_LOST = ("replaced_by_newer", "switched_off", "frame_unusable", "frame_failed", "stopped", "worker_died")
+IMAGE_LOST = ("replaced_by_newer", "switched_off", "frame_unusable", "frame_out_of_memory", "frame_failed", "stopped",
+              "worker_died")
 """Reasons that each stand for one image without an answer."""
 
 OPTION_CLASSES = (NodeOptions, AssemblerOptions, EstimatorOptions, TrackerOptions)
@@ -58,6 +60,7 @@ class EstimatorNode(LifecycleNode):
         self.options = read_options(self, NodeOptions)
         self.drops = DropLog()
         self._received = self._answered = 0
+        self._memory_short = False
         self._pipeline: FramePipeline | None = None
         self._outputs: Outputs | None = None
         self._inputs: CameraInputs | None = None
@@ -178,6 +181,7 @@ class EstimatorNode(LifecycleNode):
         self._times.add({**processed.timings, "latency": latency})
         self._rate.tick()
         self._answered += 1
+        self._memory_short = processed.memory_short
         if processed.estimates or self._absorber is None:
             self._watchdog.result(time.monotonic())
 
@@ -186,7 +190,10 @@ class EstimatorNode(LifecycleNode):
         self._watchdog.result(time.monotonic())
 
     def _report(self, bundle: Bundle, error: Exception) -> None:
-        self.drops.add("frame_unusable" if isinstance(error, FrameError) else "frame_failed", describe(error))
+        self._memory_short = is_memory_shortage(error)
+        reason = ("frame_unusable" if isinstance(error, FrameError) else
+                  "frame_out_of_memory" if self._memory_short else "frame_failed")
+        self.drops.add(reason, describe(error))
 
     def _report_absorbed(self, bundle: Bundle, error: Exception) -> None:
         # The image of an unusable frame has been counted where it was to be followed.
@@ -246,7 +253,7 @@ class EstimatorNode(LifecycleNode):
         if problem and self._requests.enabled:
             self.get_logger().warning(problem)
         health = Health(self._watchdog.problem, self._rate.hertz(), self._times.summary(), self._images(),
-                        self._all_drops(), self._pipeline.track_counts())
+                        self._all_drops(), self._pipeline.track_counts(), self._memory_short)
         self._diagnostics.publish(diagnostics(self.get_clock().now().to_msg(), self.get_name(), health))
 
     def _busy(self) -> bool:

@@ -26,12 +26,14 @@ from flowpose_ros.tracking.tracker import Tracker, TrackerOptions
 
 @dataclass(frozen=True)
 class Processed:
-    """One frame's answer: the image's own header, the frame, and estimates that may be published."""
+    """One frame's answer: the image's own header, the frame, and estimates that may be published; memory_short: an
+    object got no pose because the device's memory did not suffice."""
 
     header: Header
     frame: Frame
     estimates: tuple[PoseEstimate, ...]
     timings: dict[str, float]
+    memory_short: bool = False
 
 
 class FramePipeline:
@@ -78,7 +80,8 @@ class FramePipeline:
             result = self.estimator.estimate(frame, detections) if detections else FrameResult(())
             estimates, stage = self._names.name(self._publishable(result), bundle.stamp_ns), result.timings
         timings = {"convert": converted - start, **stage, "total": time.perf_counter() - start}
-        return Processed(bundle.image.header, frame, estimates, timings)
+        return Processed(bundle.image.header, frame, estimates, timings,
+                         any(dropped.reason == "out_of_memory" for dropped in result.dropped))
 
     def absorb(self, bundle: Bundle) -> None:
         """Begin tracks for what is detected and not followed yet; may run beside `process`. Raises as that does."""

@@ -9,7 +9,8 @@ import torch
 from flowpose_ros.errors import WeightsError
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.judge import judge, witnesses
-from flowpose_ros.estimation.look import Target, join
+from flowpose_ros.estimation.batches import join
+from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks, load_pose_score
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from flowpose_ros.estimation.estimator import COARSE, REFINERS, Estimator, EstimatorOptions
 from flowpose_ros.evaluation.bop_dataset import BopDataset
@@ -63,3 +64,29 @@ def test_auto_asks_the_second_stage_only_in_doubt(dataset, sample, sure, laps, w
     (estimate,) = estimator.estimate(sample.frame, sample.detections[:1]).estimates
     assert asked == [*COARSE["auto"][:laps], *REFINERS["auto"][:laps]]
     assert error(dataset, sample, estimate) < 0.1
+
+
+def test_where_memory_is_short_smaller_batches_answer_and_where_there_is_none_the_next_frame_works(dataset, sample):
+    estimator = Estimator(dataset.catalogue, EstimatorOptions())
+    flow, detections = estimator._networks.flow, sample.detections[:1]
+    encode, sizes = flow.encode, []
+    (whole,) = estimator.estimate(sample.frame, detections).estimates
+
+    def hungry(most):
+        def work(rgb):
+            sizes.append(len(rgb))
+            torch.empty(2**60 if len(rgb) > most else 1, dtype=torch.uint8)
+            return encode(rgb)
+        return work
+
+    flow.encode = hungry(2)
+    (parts,) = estimator.estimate(sample.frame, detections).estimates
+    assert max(sizes) > 2
+    assert error(dataset, sample, parts) < 0.1 and parts.score == pytest.approx(whole.score, abs=0.05)
+    flow.encode = hungry(0)
+    result = estimator.estimate(sample.frame, detections)
+    assert not result.estimates
+    assert [d.reason for d in result.dropped] == ["out_of_memory"] and detections[0].label in result.dropped[0].detail
+    flow.encode = encode
+    (again,) = estimator.estimate(sample.frame, detections).estimates
+    assert (again.T_cam_obj == whole.T_cam_obj).all()

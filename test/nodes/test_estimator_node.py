@@ -1,8 +1,10 @@
 """The node as a process of its own, over DDS: poses on TF, faults survived, a clean end."""
 
+import os
 import re
 import threading
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -199,6 +201,26 @@ def test_without_autostart_it_waits_for_its_transitions(start_estimator, camera,
         assert call(ChangeState, "/flowpose/change_state", node, **request).success, node.output
     wait_until(lambda: camera.image.get_subscription_count() == 0, "end of subscription", node)
     call(ChangeState, "/flowpose/change_state", node, transition=Transition(id=Transition.TRANSITION_ACTIVATE))
+    assert camera.ask(0, 1 * SECOND, wait_until, node).detections
+
+
+@pytest.mark.timeout(300)
+def test_fifty_cycles_leave_no_memory_behind(start_estimator, camera, call, wait_until):
+    node = start_estimator(autostart="false")
+
+    def resident():
+        """MB of the process."""
+        return int(Path(f"/proc/{node.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    after = []
+    for cycle in range(50):
+        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE,
+                           Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
+            assert call(ChangeState, "/flowpose/change_state", node, transition=Transition(id=transition)).success
+        after.append(resident())
+    assert after[-1] < 1.05 * after[9], after
+    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        assert call(ChangeState, "/flowpose/change_state", node, transition=Transition(id=transition)).success
     assert camera.ask(0, 1 * SECOND, wait_until, node).detections
 
 
