@@ -21,11 +21,17 @@ STEP_NS = 100_000_000
 
 
 @pytest.fixture(scope="module")
-def clip():
-    """The first images of the demo clip, ten a second."""
+def clip(whole_clip):
+    """The first images of the demo clip."""
+    return whole_clip[:7]
+
+
+@pytest.fixture(scope="module")
+def whole_clip():
+    """The demo clip, ten images a second."""
     dataset = BopDataset(Path(__file__).resolve().parents[2] / "demo")
     return [replace(sample, frame=replace(sample.frame, stamp_ns=(n + 1) * STEP_NS))
-            for n, sample in enumerate(dataset.samples(dataset.images[:7]))]
+            for n, sample in enumerate(dataset.samples())]
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +115,26 @@ def test_a_covered_lens_confirms_nothing(estimator, clip):
     dark = replace(clip[1].frame, image=np.full_like(clip[1].frame.image, 3), depth=None)
     assert tracker.follow(dark).estimates == ()
     check_poses(tracker.follow(clip[1].frame), clip[1])
+
+
+@pytest.mark.parametrize("depth", [True, False], ids=["RGB-D", "RGB"])
+def test_after_twenty_images_of_something_else_all_are_found_again_within_five(estimator, whole_clip, depth):
+    clip = whole_clip if depth else [replace(s, frame=replace(s.frame, depth=None)) for s in whole_clip]
+    tracker = begun(estimator, clip[0])
+    assert len(tracker.follow(clip[1].frame).estimates) == 3
+    for sample, unseen in zip(clip[2:22], whole_clip[2:22]):
+        covered = hidden(unseen.frame)
+        assert tracker.follow(replace(covered, depth=covered.depth if depth else None)).estimates == ()
+    back, found = [replace(clip[n], frame=replace(clip[n].frame, stamp_ns=(23 + k) * STEP_NS))
+                   for k, n in enumerate((23, 22, 21, 20, 19))], []
+    for sample in back:
+        result = tracker.follow(sample.frame)
+        found.append(sorted((e.label, e.instance) for e in result.estimates))
+        if len(found) == 1:  # the detector sees them too, and its detections come while the next image is followed
+            assert tracker.absorb(sample.frame, told(sample)) == ()
+    assert found[-1] == [(t.label, 0) for t in back[-1].ground_truth]
+    if depth:
+        check_poses(result, back[-1])
 
 
 def test_a_track_that_stays_out_of_sight_is_forgotten(estimator, clip):
