@@ -7,14 +7,16 @@ from collections import Counter
 from typing import Callable
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from flowpose_ros.runtime.frame_assembler import EXTRAS, AssemblerOptions, Bundle, FrameAssembler, Stream
 from flowpose_ros.runtime.watchdog import InputStatus
 
-DETECTIONS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+SENSOR_DEPTH = 5
+DETECTIONS_DEPTH = 10
 
 
 class CameraInputs:
@@ -40,7 +42,7 @@ class CameraInputs:
             Stream.IMAGE: self._subscribe(Stream.IMAGE, Image if raw else CompressedImage,
                                           "image" if raw else "image/compressed"),
             Stream.INFO: self._subscribe(Stream.INFO, CameraInfo, "camera_info"),
-            Stream.DETECTIONS: self._subscribe(Stream.DETECTIONS, Detection2DArray, "detections", DETECTIONS_QOS),
+            Stream.DETECTIONS: self._subscribe(Stream.DETECTIONS, Detection2DArray, "detections", DETECTIONS_DEPTH),
         }
         self._modes = {Stream.DEPTH: depth, Stream.MASKS: masks}
         for extra, mode in self._modes.items():
@@ -74,10 +76,12 @@ class CameraInputs:
             self._node.destroy_subscription(subscription)
         return self._assembler.drops + Counter(stopped=self._assembler.queued(Stream.IMAGE))
 
-    def _subscribe(self, stream: Stream, message_type: type, topic: str,
-                   qos: QoSProfile = qos_profile_sensor_data):
+    def _subscribe(self, stream: Stream, message_type: type, topic: str, depth: int = SENSOR_DEPTH):
+        # A profile of its own: overrides are written into it.
         return self._node.create_subscription(
-            message_type, topic, lambda message: self._take(stream, message), qos)
+            message_type, topic, lambda message: self._take(stream, message),
+            QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     def _take(self, stream: Stream, message) -> None:
         self._heard[stream] = time.monotonic()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image, PointCloud2
 from tf2_ros import TransformBroadcaster
 from vision_msgs.msg import Detection3DArray
@@ -19,7 +21,7 @@ from flowpose_ros.nodes.pipeline import Processed
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.rendering.raycast import RaycastRenderer
 
-RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+DEPTH = 5
 
 
 class Outputs:
@@ -27,10 +29,10 @@ class Outputs:
 
     def __init__(self, node: LifecycleNode, catalogue: Catalogue) -> None:
         self._node, self._catalogue = node, catalogue
-        self._poses = node.create_publisher(Detection3DArray, "~/poses", RELIABLE)
-        self._markers = node.create_publisher(MarkerArray, "~/markers", RELIABLE)
-        self._points = node.create_publisher(PointCloud2, "~/points", RELIABLE)
-        self._overlay = node.create_publisher(Image, "~/overlay", qos_profile_sensor_data)
+        self._poses = self._advertise(Detection3DArray, "~/poses")
+        self._markers = self._advertise(MarkerArray, "~/markers")
+        self._points = self._advertise(PointCloud2, "~/points")
+        self._overlay = self._advertise(Image, "~/overlay", ReliabilityPolicy.BEST_EFFORT)
         self._broadcaster = TransformBroadcaster(node)
         self._marker_maker = MarkerMaker(catalogue)
         self._points_maker = PointsMaker(catalogue)
@@ -53,6 +55,12 @@ class Outputs:
         """End the publishers."""
         for publisher in (self._poses, self._markers, self._points, self._overlay):
             self._node.destroy_publisher(publisher)
+
+    def _advertise(self, message_type: type, topic: str, reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE
+                   ) -> Publisher:
+        # A profile of its own: overrides are written into it.
+        return self._node.create_publisher(message_type, topic, QoSProfile(depth=DEPTH, reliability=reliability),
+                                           qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     def _draw(self, processed: Processed) -> Image:
         picture = processed.frame.image

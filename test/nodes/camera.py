@@ -23,16 +23,17 @@ FRAME_ID = "camera_optical"
 class Camera:
     """Publishes frames of a scene one by one, and keeps the answers by stamp in nanoseconds."""
 
-    def __init__(self, client, root):
+    def __init__(self, client, root, namespace=""):
         self.samples = list(BopDataset(root).samples())
         self.answers, self._listener = {}, lambda message: None
         self._client = client
-        self.image = client.create_publisher(Image, "image", RELIABLE)
-        self.info = client.create_publisher(CameraInfo, "camera_info", RELIABLE)
-        self.depth = client.create_publisher(Image, "depth", RELIABLE)
-        self.detections = client.create_publisher(Detection2DArray, "detections", RELIABLE)
+        self._namespace = namespace
+        self.image = client.create_publisher(Image, f"{namespace}/image", RELIABLE)
+        self.info = client.create_publisher(CameraInfo, f"{namespace}/camera_info", RELIABLE)
+        self.depth = client.create_publisher(Image, f"{namespace}/depth", RELIABLE)
+        self.detections = client.create_publisher(Detection2DArray, f"{namespace}/detections", RELIABLE)
         self.masks, self._masks_size = None, None
-        client.create_subscription(Detection3DArray, "/flowpose/poses", self._take, RELIABLE)
+        client.create_subscription(Detection3DArray, f"{namespace}/flowpose/poses", self._take, RELIABLE)
 
     def keep(self, listener):
         """Hand each answer to `listener` too."""
@@ -40,14 +41,14 @@ class Camera:
 
     def publish_masks(self, size):
         """From now on send a label image of the detections' masks, of that size (height, width)."""
-        self.masks = self.masks or self._client.create_publisher(Image, "masks", RELIABLE)
+        self.masks = self.masks or self._client.create_publisher(Image, f"{self._namespace}/masks", RELIABLE)
         self._masks_size = size
 
     def connected(self):
         """Whether the node listens to everything and its answers will be heard."""
         topics = [self.image, self.info, self.depth, self.detections] + ([self.masks] if self.masks else [])
         return (all(topic.get_subscription_count() for topic in topics)
-                and self._client.count_publishers("/flowpose/poses") > 0)
+                and self._client.count_publishers(f"{self._namespace}/flowpose/poses") > 0)
 
     def show(self, index, stamp_ns, depth=True, change_image=None, detections=True):
         """Publish one frame; change_image may spoil the image message."""

@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from nodes.camera import FRAME_ID, Camera
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.duration import Duration
 from rclpy.parameter import Parameter
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.time import Time
 from sensor_msgs.msg import Image, PointCloud2
 from sensor_msgs_py.point_cloud2 import read_points
@@ -36,6 +37,7 @@ from flowpose_ros.nodes.messages.poses import transform_matrix
 from flowpose_ros.objects.catalogue import Catalogue
 
 SECOND = 1_000_000_000
+CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
 @pytest.fixture
@@ -156,6 +158,22 @@ def test_masks_are_used_where_they_come_and_wrong_ones_are_counted(start_estimat
     answer = camera.ask(0, 2 * SECOND, wait_until, node)
     assert len(answer.detections) == 2
     wait_until(lambda: counts.get("dropped_empty_mask") == "2", "count of empty masks", node)
+
+
+def test_two_cameras_by_namespace_and_a_reliable_link_by_override(start_node, scene, client, wait_until):
+    buffer = Buffer(node=client)
+    TransformListener(buffer, client)
+    sides = ("left", "right")
+    nodes = [start_node("estimator_node", "--ros-args", "-r", f"__ns:=/{side}", "-p", f"objects:={scene / 'models'}",
+                        "-p", f"tf_prefix:={side}/", "-p", f"qos_overrides./{side}/image.subscription.reliability:=reliable")
+             for side in sides]
+    cameras = [Camera(client, scene, f"/{side}") for side in sides]
+    for side, camera, node in zip(sides, cameras, nodes):
+        assert len(camera.ask(0, SECOND, wait_until, node).detections) == 2
+        assert buffer.lookup_transform(FRAME_ID, f"{side}/obj_000001_0", Time(nanoseconds=SECOND), Duration(seconds=10))
+        reliability = {topic: client.get_subscriptions_info_by_topic(f"/{side}/{topic}")[0].qos_profile.reliability
+                       for topic in ("image", "depth")}
+        assert reliability == {"image": ReliabilityPolicy.RELIABLE, "depth": ReliabilityPolicy.BEST_EFFORT}
 
 
 def test_interrupted_in_the_middle_of_a_frame_it_ends_cleanly(start_estimator, camera, wait_until):
@@ -329,6 +347,27 @@ def test_a_frame_that_does_not_end_is_told_of_and_nothing_is_loaded_beside_it(he
         assert "the frame in work did not end" in capfd.readouterr().err
     finally:
         let_go.set()
+
+
+def test_the_security_policy_and_the_layouts_name_what_the_node_has(here):
+    here.begin(lambda: False)
+    name, namespace = here.get_name(), here.get_namespace()
+    policy = ElementTree.parse(CONFIG / "sros2_policy.xml").getroot()
+    allowed = {kind: {item.text.replace("~", "/flowpose").removeprefix("/") for item in policy.iter(tag)}
+               for kind, tag in (("service", "service"),)}
+    for topics in policy.iter("topics"):
+        allowed[next(iter(topics.attrib))] = {topic.text for topic in topics}
+    has = {"publish": here.get_publisher_names_and_types_by_node(name, namespace),
+           "subscribe": here.get_subscriber_names_and_types_by_node(name, namespace),
+           "service": here.get_service_names_and_types_by_node(name, namespace)}
+    has = {kind: {entry.removeprefix("/") for entry, _ in found} for kind, found in has.items()}
+    assert has["publish"] == allowed["publish"]
+    assert has["service"] <= allowed["service"]
+    assert allowed["subscribe"] - has["subscribe"] <= {"image/compressed", "clock", "parameter_events"}
+    assert has["subscribe"] <= allowed["subscribe"]
+    for layout in ("foxglove_layout.json", "flowpose.rviz"):
+        named = set(re.findall(r"/(flowpose/\w+|diagnostics)\b", (CONFIG / layout).read_text()))
+        assert named and named <= has["publish"]
 
 
 def test_a_failed_activation_is_an_error_with_its_reason(here, monkeypatch):

@@ -1,0 +1,24 @@
+# The node on ROS 2 Humble: docker build -f docker/humble.Dockerfile -t flowpose:humble .
+# docker run --rm -it --net=host --ipc=host [--gpus all] -v /path/to/objects:/objects flowpose:humble
+FROM ros:humble-perception
+
+SHELL ["/bin/bash", "-c"]
+WORKDIR /workspace
+COPY package.xml src/flowpose_ros/package.xml
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends python3-pip libegl1 libgl1 libgomp1 \
+ && rosdep update \
+ && rosdep install --from-paths src --ignore-src -y --skip-keys "python3-open3d-pip python3-trimesh-pip rviz2" \
+ && rm -rf /var/lib/apt/lists/*
+# What no distribution packages. numpy stays below 2, which cv_bridge of the distribution is built for.
+RUN pip install --no-cache-dir \
+    "numpy<2" torch open3d-cpu trimesh safetensors rosbags
+COPY . src/flowpose_ros
+RUN source /opt/ros/humble/setup.bash && colcon build --packages-select flowpose_ros
+
+# Features of templates, so that the second start computes nothing: mount a volume here.
+ENV FLOWPOSE_CACHE=/cache
+VOLUME /cache
+COPY docker/entrypoint.sh /entrypoint.sh
+ENTRYPOINT ["/entrypoint.sh"]
+CMD ["ros2", "launch", "flowpose_ros", "estimator.launch.py", "objects:=/objects"]
