@@ -4,7 +4,7 @@ ENV := .venv/bin
 DATASET ?=
 TEST ?= test
 
-.PHONY: help setup test demo clean
+.PHONY: help setup test demo soak clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -18,6 +18,9 @@ test: setup  ## run all tests; TEST=test/geometry runs a part
 
 demo: setup  ## play the demo clip through the node and print the scores; DATASET=folder plays a BOP dataset, MODE=track follows
 	@$(ENV)/flowpose demo $(if $(DATASET),--dataset "$(DATASET)") $(if $(MODE),--mode "$(MODE)")
+
+soak: setup  ## the node under a camera that fails at random, for HOURS (default: ten minutes); not part of `make test`
+	@$(ENV)/python test/soak.py $(if $(HOURS),--hours "$(HOURS)")
 
 clean:  ## remove .venv and what builds have left
 	rm -rf .venv build install log *.egg-info ros_from_pypi/adapters/*.egg-info

@@ -274,6 +274,8 @@ class EstimatorNode(LifecycleNode):
         self.get_logger().info(f"{stage}: {share:.0%}", throttle_duration_sec=2.0)
 
     def _change_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        if all(parameter.name.startswith("qos_overrides.") for parameter in parameters):
+            return SetParametersResult(successful=True)  # declared with each publisher and subscription
         try:
             node, _, estimation, tracking = (read_options(self, c, tuple(parameters)) for c in OPTION_CLASSES)
         except OptionError as error:

@@ -21,11 +21,12 @@ FRAME_ID = "camera_optical"
 
 
 class Camera:
-    """Publishes frames of a scene one by one, and keeps the answers by stamp in nanoseconds."""
+    """Publishes frames of a scene one by one, and keeps the answers by stamp in nanoseconds, with the
+    seconds of their arrival."""
 
     def __init__(self, client, root, namespace=""):
         self.samples = list(BopDataset(root).samples())
-        self.answers, self._listener = {}, lambda message: None
+        self.answers, self.arrived, self._listener = {}, {}, lambda message: None
         self._client = client
         self._namespace = namespace
         self.image = client.create_publisher(Image, f"{namespace}/image", RELIABLE)
@@ -84,5 +85,6 @@ class Camera:
 
     def _take(self, message):
         stamp = message.header.stamp
-        self.answers[stamp.sec * 1_000_000_000 + stamp.nanosec] = message
+        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+        self.answers[stamp_ns], self.arrived[stamp_ns] = message, time.monotonic()
         self._listener(message)

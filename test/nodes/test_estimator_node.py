@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -174,6 +175,29 @@ def test_two_cameras_by_namespace_and_a_reliable_link_by_override(start_node, sc
         reliability = {topic: client.get_subscriptions_info_by_topic(f"/{side}/{topic}")[0].qos_profile.reliability
                        for topic in ("image", "depth")}
         assert reliability == {"image": ReliabilityPolicy.RELIABLE, "depth": ReliabilityPolicy.BEST_EFFORT}
+
+
+def test_thirty_images_a_second_into_a_device_that_does_fewer(start_estimator, camera, client, wait_until):
+    counts = {}
+    client.create_subscription(DiagnosticArray, "/diagnostics", lambda message: counts.update(
+        {value.key: value.value for value in message.status[0].values}), 10)
+    node = start_estimator(max_detections=1)
+    camera.ask(0, SECOND, wait_until, node)
+    sent, due = {}, time.monotonic()
+    while len(camera.answers) < 4:
+        stamp = 2 * SECOND + len(sent) * SECOND // 30
+        sent[stamp] = time.monotonic()
+        camera.show(len(sent) % 3, stamp)
+        due += 1 / 30
+        time.sleep(max(0.0, due - time.monotonic()))
+    arrived = [(camera.arrived[s], s) for s in sorted(camera.answers) if s in sent]
+    assert len(sent) > 10 * len(arrived)
+    processing = max(later - earlier for (earlier, _), (later, _) in zip(arrived, arrived[1:]))
+    latencies = [at - sent[s] for at, s in arrived]
+    assert max(latencies) < 2 * processing + 0.3, (latencies, processing)
+    wait_until(lambda: int(counts["images_received"]) == int(counts["images_answered"]) + int(counts["images_dropped"]),
+               "an account of every image", node)
+    assert int(counts["dropped_replaced_by_newer"]) > 0
 
 
 def test_interrupted_in_the_middle_of_a_frame_it_ends_cleanly(start_estimator, camera, wait_until):
