@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,20 +26,25 @@ def detections_in(message, catalogue: Catalogue, camera: Calibration, limit: int
     class_id is a label of the catalogue. labels [H,W], rectified: the first detection's mask is where it is 1, the
     second's where it is 2, and so on. What is left out or clipped is counted in `drops` by reason.
     """
-    usable = []
-    for number, item in enumerate(message.detections, start=1):
-        detection = _read(item, catalogue, camera, drops, None if labels is None else labels == number)
-        if detection is not None:
-            usable.append(detection)
+    read = ((number, _read(item, catalogue, camera, drops)) for number, item in enumerate(message.detections, start=1))
+    usable = {number: detection for number, detection in read if detection is not None}
     if len(usable) > limit:
         drops.add("over_limit", f"expected at most {limit} detections, got {len(usable)}", len(usable) - limit)
-        best = sorted(range(len(usable)), key=lambda i: -usable[i].score)[:limit]
-        usable = [usable[i] for i in sorted(best)]
-    return tuple(usable)
+        best = sorted(usable, key=lambda number: -usable[number].score)[:limit]
+        usable = {number: usable[number] for number in sorted(best)}
+    if labels is None:
+        return tuple(usable.values())
+    return tuple(_with_mask(detection, labels == number, drops) for number, detection in usable.items())
 
 
-def _read(item, catalogue: Catalogue, camera: Calibration, drops: DropLog, mask: np.ndarray | None
-          ) -> Detection | None:
+def _with_mask(detection: Detection, mask: np.ndarray, drops: DropLog) -> Detection:
+    if mask.any():
+        return replace(detection, mask=mask)
+    drops.add("empty_mask", f"{detection.label}: no pixel of the label image has its number; used without a mask")
+    return detection
+
+
+def _read(item, catalogue: Catalogue, camera: Calibration, drops: DropLog) -> Detection | None:
     if not item.results:
         drops.add("no_class", "a detection without results")
         return None
@@ -57,10 +63,7 @@ def _read(item, catalogue: Catalogue, camera: Calibration, drops: DropLog, mask:
         return None
     if (box != whole).any():
         drops.add("clipped", f"{best.class_id}: box {raw.tolist()} was clipped to the image")
-    if mask is not None and not mask.any():
-        drops.add("empty_mask", f"{best.class_id}: no pixel of the label image has its number; used without a mask")
-        mask = None
-    return Detection(catalogue[best.class_id].label, box, min(1.0, max(0.0, best.score)), mask, _instance(item.id))
+    return Detection(catalogue[best.class_id].label, box, min(1.0, max(0.0, best.score)), instance=_instance(item.id))
 
 
 def _order(score: float) -> float:
