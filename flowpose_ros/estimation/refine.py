@@ -21,7 +21,7 @@ ITERATIONS = "renders of each hypothesis after those that were matched"
 class LoopOptions:
     """When the loop around a refiner ends."""
 
-    iterations: int = option(4, ITERATIONS, low=1, high=20)
+    iterations: int = option(3, ITERATIONS, low=1, high=20)
     still_deg: float = option(0.1, "stop when no hypothesis turns by more than this, degrees", low=0.0, high=20.0)
     still_of_diameter: float = option(0.001, "and none moves by more than this share of the diameter", low=0.0,
                                       high=0.5)
