@@ -18,7 +18,8 @@ def rank_by_depth(target: Target, T_cam_obj: torch.Tensor, match: torch.Tensor, 
                   mask: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Poses [B,4,4] shifted and fitted to the depth, and their scores [B] with its agreement.
 
-    mask [H,W] bool over the whole image, or None: where alone the depth says how far the object is. A template net sees little of the shape at 128 pixels; depth sees it well once the pose is fitted.
+    mask [H,W] bool over the whole image, or None: where alone the depth says how far the object is. A template net
+    sees little of the shape at 128 pixels; depth sees it well once the pose is fitted.
     """
     frame, diameter = target.frame, target.shape.diameter
     views = target.render(T_cam_obj, RANK_SIZE)

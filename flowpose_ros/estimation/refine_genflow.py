@@ -45,5 +45,6 @@ def pose_of(target: Target, look: Look, update: Update, depth_options: DepthOpti
 
 def last_update(target: Target, look: Look) -> Update:
     """The last update of the network on a look."""
-    return in_parts(lambda part: target.networks.flow(part.query, part.views.network_view(target.shape), part.source)[-1],
-                    look, len(look.T_cam_obj))
+    flow = target.networks.flow
+    return in_parts(lambda part: flow(part.query, part.views.network_view(target.shape), part.source)[-1], look,
+                    len(look.T_cam_obj))

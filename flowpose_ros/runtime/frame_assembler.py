@@ -27,8 +27,8 @@ class Stream(str, Enum):
     MASKS = "masks"
 
 
-IMAGE_LEFT_OUT = ("image_without_stamp", "stale", "same_stamp", "superseded", "no_camera_info", "no_detections", "no_depth",
-                  "no_masks", "jump_back")
+IMAGE_LEFT_OUT = ("image_without_stamp", "stale", "same_stamp", "superseded", "no_camera_info", "no_detections",
+                  "no_depth", "no_masks", "jump_back")
 """Reasons in `FrameAssembler.drops` that each stand for one image that did not become part of a frame."""
 EXTRAS = (Stream.DEPTH, Stream.MASKS)
 """What a frame has where it comes, by a setting "off", "auto" or "on"."""
