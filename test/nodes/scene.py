@@ -14,6 +14,8 @@ from flowpose_ros.rendering.raycast import RaycastRenderer
 SIZE = (240, 320)
 K = np.array([[300.0, 0, 159.5], [0, 300.0, 119.5], [0, 0, 1]])
 WALL_M = 1.2
+QUICK = {"coarse": "flow_vote", "vote.flowed": 6, "hypotheses": 2, "turned": 0, "updated": 1}
+"""Parameters of an estimator with few hypotheses, for tests of what is around it; the scene's objects are easy."""
 
 
 def bracket(seed):

@@ -20,6 +20,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from nodes.camera import FRAME_ID, Camera
+from nodes.scene import QUICK
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.duration import Duration
 from rclpy.parameter import Parameter
@@ -45,8 +46,8 @@ CONFIG = Path(__file__).resolve().parents[2] / "config"
 def start_estimator(start_node, scene):
     """Start the node on the scene's objects with parameters."""
 
-    def start(**parameters):
-        parameters = {"objects": scene / "models", "seed": 0, **parameters}
+    def start(quick=True, **parameters):
+        parameters = {"objects": scene / "models", "seed": 0, **(QUICK if quick else {}), **parameters}
         flags = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
         return start_node("estimator_node", "--ros-args", *flags)
 
@@ -81,7 +82,7 @@ def distances(found, truth):
 def test_poses_are_on_tf_at_the_images_stamp(start_estimator, camera, client, wait_until):
     buffer = Buffer(node=client)
     TransformListener(buffer, client)
-    node = start_estimator()
+    node = start_estimator(quick=False)
     for index in range(3):
         stamp = (index + 1) * SECOND + 123_456_789
         answer = camera.ask(index, stamp, wait_until, node)
@@ -166,7 +167,8 @@ def test_two_cameras_by_namespace_and_a_reliable_link_by_override(start_node, sc
     TransformListener(buffer, client)
     sides = ("left", "right")
     nodes = [start_node("estimator_node", "--ros-args", "-r", f"__ns:=/{side}", "-p", f"objects:={scene / 'models'}",
-                        "-p", f"tf_prefix:={side}/", "-p", f"qos_overrides./{side}/image.subscription.reliability:=reliable")
+                        "-p", f"tf_prefix:={side}/", "-p", f"qos_overrides./{side}/image.subscription.reliability:=reliable",
+                        *(word for name, value in QUICK.items() for word in ("-p", f"{name}:={value}")))
              for side in sides]
     cameras = [Camera(client, scene, f"/{side}") for side in sides]
     for side, camera, node in zip(sides, cameras, nodes):
@@ -248,7 +250,7 @@ def test_without_autostart_it_waits_for_its_transitions(start_estimator, camera,
 
 @pytest.mark.timeout(300)
 def test_fifty_cycles_leave_no_memory_behind(start_estimator, camera, call, wait_until):
-    node = start_estimator(autostart="false")
+    node = start_estimator(autostart="false", labels="obj_000001")
 
     def resident():
         """MB of the process."""

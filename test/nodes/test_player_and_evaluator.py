@@ -7,6 +7,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: `make setup` installs it")
 
+from nodes.scene import QUICK
+
 from flowpose_ros.errors import DatasetError
 from flowpose_ros.evaluation.bop_dataset import ImageId
 from flowpose_ros.evaluation.results import read_results
@@ -29,7 +31,7 @@ def detections_file(path, boxes):
 @pytest.mark.parametrize("mode, introduce, masks", [("detect", "false", "true"), ("track", "true", "false")])
 def test_every_image_is_answered_and_scored(start_node, scene, tmp_path, mode, introduce, masks):
     scores = tmp_path / "out" / "scores.json"
-    start_node("estimator_node", "--ros-args", *flags(objects=scene / "models", mode=mode))
+    start_node("estimator_node", "--ros-args", *flags(objects=scene / "models", mode=mode, **QUICK))
     evaluator = start_node("evaluator_node", "--ros-args", *flags(dataset=scene, output=scores), *POSES)
     player = start_node("bop_player_node", "--ros-args",
                         *flags(dataset=scene, lockstep="true", introduce=introduce, masks=masks), *POSES)

@@ -9,6 +9,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: `make setup` instal
 pytest.importorskip("rosbags", reason="rosbags is not installed: `make setup` installs it")
 
 from nodes.bags import write_bag
+from nodes.scene import QUICK
 from rclpy.serialization import deserialize_message
 from rosbags.rosbag2 import StoragePlugin
 from tf2_msgs.msg import TFMessage
@@ -49,7 +50,9 @@ def test_a_bag_is_copied_byte_for_byte_and_gains_topics(plugin, scene, tmp_path)
 @pytest.mark.parametrize("plugin", StoragePlugin, ids=lambda plugin: plugin.name)
 def test_replay_adds_poses_and_transforms(plugin, scene, tmp_path, ros_env, capfd):
     stamps = write_bag(tmp_path / "clip", scene, plugin)
-    assert main(["replay", str(tmp_path / "clip"), "--objects", str(scene / "models")]) == 0, capfd.readouterr().err
+    quick = [word for name, value in QUICK.items() for word in ("--" + name.replace(".", "-"), str(value))]
+    command = ["replay", str(tmp_path / "clip"), "--objects", str(scene / "models"), *quick]
+    assert main(command) == 0, capfd.readouterr().err
     assert "3 of 3 frames answered, 6 poses" in capfd.readouterr().out
     results = [(topic, data) for topic, _, data in read_all(tmp_path / "clip_poses")]
     poses = [deserialize_message(data, Detection3DArray) for topic, data in results if topic == "/flowpose/poses"]
