@@ -91,7 +91,7 @@ class FailingCamera:
     def __init__(self, camera: Camera, seed: int) -> None:
         self.sent: Counter[str] = Counter()
         self._camera, self._rng = camera, np.random.default_rng(seed)
-        self._clock = 10 * SECOND
+        self._clock = time.time_ns()
         self._count = 0
 
     def send(self, period_ns: int, good: bool = False) -> int:
@@ -132,7 +132,7 @@ class FailingCamera:
             return self._clock
         self.sent[f"stamp: {kind}"] += 1
         if kind == "jump back":
-            self._clock = max(10 * SECOND, self._clock - 5 * SECOND)
+            self._clock -= 5 * SECOND
         back = SECOND // 30
         return {"zero": 0, "twice": self._clock - back, "out of order": self._clock - 2 * back,
                 "future": self._clock + 3600 * SECOND, "jump back": self._clock}[kind]
@@ -151,10 +151,9 @@ def soak(dataset: Path, seconds: float, rate: float, mode: str, seed: int, outpu
     camera.publish_masks(None)
     client.create_subscription(DiagnosticArray, "/diagnostics", watch.take_state, 10)
     parameters = {"objects": str(dataset / "models"), "mode": mode, "depth": "auto", "masks": "auto"}
-    failing, node = FailingCamera(camera, seed), NodeProcess("estimator_node", output / "estimator.txt", parameters)
-    with node:
+    with NodeProcess("estimator_node", output / "estimator.txt", parameters) as node:
         _await(lambda: camera.connected() and watch.states, OBJECTS_READY_S, node, "the node to become active")
-        watch.started, watch.states = time.monotonic(), []
+        failing, watch.started, watch.states = FailingCamera(camera, seed), time.monotonic(), []
         _play(failing, seconds, rate, watch, node)
         broken = _recovers(failing, camera, watch, node, rate)
         begin = time.monotonic()
