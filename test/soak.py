@@ -24,24 +24,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 import matplotlib  # noqa: E402
 import rclpy  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from nodes.camera import FRAME_ID, Camera  # noqa: E402
-from nodes.faults import DEPTH, DETECTIONS, IMAGE, INFO, MASKS, spoil  # noqa: E402
+from nodes.camera import Camera  # noqa: E402
+from nodes.faults import FAULTS, spoil  # noqa: E402
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
-from flowpose_ros.nodes.messages.frames import (  # noqa: E402
-    camera_info_message,
-    depth_message,
-    detections_message,
-    header_at,
-    image_message,
-    masks_message,
-)
 from flowpose_ros.runtime.environment import local_ros_environment  # noqa: E402
 from flowpose_ros.runtime.node_process import NodeProcess  # noqa: E402
 
-TABLES = {"info": INFO, "depth": DEPTH, "masks": MASKS, "detections": DETECTIONS, "image": IMAGE}
 FAULT_SHARE = 0.1
 """Share of images in which one topic's message is spoilt."""
 STAMP_FAULTS = {"zero": 0.004, "twice": 0.004, "out of order": 0.004, "future": 0.0003, "jump back": 0.0003}
@@ -99,21 +90,15 @@ class FailingCamera:
         self._clock += period_ns
         stamp = self._clock if good else self._stamp()
         sample = self._camera.samples[self._place()]
-        header, detections = header_at(stamp, FRAME_ID), sample.detections
-        messages = {"info": camera_info_message(header, sample.frame),
-                    "depth": depth_message(header, sample.frame.depth),
-                    "masks": masks_message(header, detections, sample.frame.image.shape[:2]),
-                    "image": image_message(header, sample.frame.image),
-                    "detections": detections_message(header, detections)}
+        messages = self._camera.messages(sample.frame, sample.detections, stamp)
         if not good and self._rng.random() < FAULT_SHARE:
-            topic = str(self._rng.choice(list(TABLES)))
-            self.sent[f"{topic}: {spoil(messages[topic], TABLES[topic], self._rng)}"] += 1
+            topic = str(self._rng.choice(list(FAULTS)))
+            self.sent[f"{topic}: {spoil(messages[topic], FAULTS[topic], self._rng)}"] += 1
         if not good and self._rng.random() < SILENT_SHARE:
-            topic = str(self._rng.choice(list(TABLES)))
+            topic = str(self._rng.choice(list(FAULTS)))
             del messages[topic]
             self.sent[f"{topic}: not sent"] += 1
-        for topic, message in messages.items():
-            getattr(self._camera, topic).publish(message)
+        self._camera.publish(messages)
         self.sent["images"] += "image" in messages
         if len(self._camera.answers) > KEPT_ANSWERS:
             self._camera.answers.clear()
@@ -148,14 +133,15 @@ def soak(dataset: Path, seconds: float, rate: float, mode: str, seed: int, outpu
     threading.Thread(target=_spin, args=(executor,), daemon=True).start()
     watch, camera = Watch(), Camera(client, dataset)
     camera.keep(watch.take_poses)
-    camera.publish_masks(None)
+    camera.publish_masks(camera.samples[0].frame.image.shape[:2])
     client.create_subscription(DiagnosticArray, "/diagnostics", watch.take_state, 10)
     parameters = {"objects": str(dataset / "models"), "mode": mode, "depth": "auto", "masks": "auto"}
     with NodeProcess("estimator_node", output / "estimator.txt", parameters) as node:
-        _await(lambda: camera.connected() and watch.states, OBJECTS_READY_S, node, "the node to become active")
+        if not _await(lambda: camera.connected() and watch.states, OBJECTS_READY_S, node, "the node to become active"):
+            return ["the node did not become active"]
         failing, watch.started, watch.states = FailingCamera(camera, seed), time.monotonic(), []
         _play(failing, seconds, rate, watch, node)
-        broken = _recovers(failing, camera, watch, node, rate)
+        broken = _recovers(failing, camera, watch, node)
         begin = time.monotonic()
     if time.monotonic() - begin > 5:
         broken.append(f"ended {time.monotonic() - begin:.1f} s after it was asked to, expected 5")
@@ -196,7 +182,7 @@ def _play(failing: FailingCamera, seconds: float, rate: float, watch: Watch, nod
             bar.set_postfix_str(f"{watch.value('rate_hz'):.1f} Hz, {watch.value('memory_mb'):.0f} MB", refresh=False)
 
 
-def _recovers(failing: FailingCamera, camera: Camera, watch: Watch, node: NodeProcess, rate: float) -> list[str]:
+def _recovers(failing: FailingCamera, camera: Camera, watch: Watch, node: NodeProcess) -> list[str]:
     """What is broken when the faults end: a good image must be answered, and all images accounted for."""
     stamp = None
 

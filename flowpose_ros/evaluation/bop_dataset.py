@@ -110,10 +110,9 @@ class BopDataset:
         return tuple(GroundTruth(obj_id, self.label_of(obj_id), T, seen.fract, seen.box)
                      for (obj_id, T), seen in zip(poses, visibilities))
 
-    def masks(self, image_id: ImageId) -> tuple[np.ndarray, ...] | None:
+    def masks(self, image_id: ImageId) -> list[np.ndarray] | None:
         """The visible pixels [H,W] bool of the annotated instances, in the file's order; None where there are none."""
-        masks = self._scene(image_id).masks(image_id.im_id)
-        return None if masks is None else tuple(masks)
+        return self._scene(image_id).masks(image_id.im_id)
 
     def samples(self, images: Iterable[ImageId] | None = None, with_depth: bool = True) -> Iterator[Sample]:
         """Yield images (by default all of the split), each read when its turn comes."""

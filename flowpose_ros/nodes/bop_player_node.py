@@ -20,14 +20,7 @@ from flowpose_ros.evaluation.bop_dataset import ImageId, detections_of
 from flowpose_ros.evaluation.detections import ImageDetections, read_detections
 from flowpose_ros.nodes.bop_stream import BopStream, StreamOptions
 from flowpose_ros.nodes.discovery import RESEND_S, SETTLE_S
-from flowpose_ros.nodes.messages.frames import (
-    camera_info_message,
-    depth_message,
-    detections_message,
-    header_at,
-    image_message,
-    masks_message,
-)
+from flowpose_ros.nodes.messages.frames import frame_messages, header_at
 from flowpose_ros.nodes.parameters import declare_options, read_options
 from flowpose_ros.nodes.spin import run
 from flowpose_ros.options import check_options, option
@@ -75,11 +68,10 @@ class BopPlayerNode(Node):
         self._detections_of = self._detector()
         self._clock_publisher = self.create_publisher(ClockMessage, "/clock", 10)
         # Reliable, so that nothing is lost on the way to a reliable listener; best-effort ones match too.
-        self._image = self.create_publisher(Image, "image", RELIABLE)
-        self._info = self.create_publisher(CameraInfo, "camera_info", RELIABLE)
-        self._depth = self.create_publisher(Image, "depth", RELIABLE) if self._has_depth() else None
-        self._masks = self.create_publisher(Image, "masks", RELIABLE) if self._options.masks else None
-        self._detections = self.create_publisher(Detection2DArray, "detections", RELIABLE)
+        types = {"image": Image, "camera_info": CameraInfo, "detections": Detection2DArray}
+        types |= {"depth": Image} if self._has_depth() else {}
+        types |= {"masks": Image} if self._options.masks else {}
+        self._topics = {topic: self.create_publisher(kind, topic, RELIABLE) for topic, kind in types.items()}
         self._poses = self.create_subscription(Detection3DArray, "poses", self._take_answer, RELIABLE)
         self._index = 0
         self._introductions, self._introduced = 0, not self._options.introduce
@@ -127,8 +119,7 @@ class BopPlayerNode(Node):
             self._introductions += 1
 
     def _everybody_listens(self) -> bool:
-        topics = [self._image, self._info, self._detections] + [t for t in (self._depth, self._masks) if t is not None]
-        listening = all(topic.get_subscription_count() >= self._options.subscribers for topic in topics)
+        listening = all(topic.get_subscription_count() >= self._options.subscribers for topic in self._topics.values())
         answering = not self._options.lockstep or self.count_publishers(self._poses.topic_name) > 0
         return listening and answering
 
@@ -154,18 +145,13 @@ class BopPlayerNode(Node):
         frame = self._frame(image_id)
         header = header_at(stamp, self._options.frame_id)
         self._clock_publisher.publish(ClockMessage(clock=header.stamp))
-        self._info.publish(camera_info_message(header, frame))
-        if self._depth and frame.depth is not None:
-            self._depth.publish(depth_message(header, frame.depth))
-        self._image.publish(image_message(header, frame.image))
-        detections = self._detections_of(image_id)
-        if self._masks is not None:
-            self._masks.publish(masks_message(header, detections, frame.image.shape[:2]))
-        self._detections.publish(detections_message(header, detections))
+        masks_size = frame.image.shape[:2] if self._options.masks else None
+        for topic, message in frame_messages(header, frame, self._detections_of(image_id), masks_size).items():
+            self._topics[topic].publish(message)
         self._last_sent = time.monotonic()
 
     def _frame(self, image_id: ImageId) -> Frame:
-        return self._stream.dataset.frame(image_id, with_depth=self._depth is not None)
+        return self._stream.dataset.frame(image_id, with_depth="depth" in self._topics)
 
     def _has_depth(self) -> bool:
         first = self._stream.dataset.frame(self._stream.images[0])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from cv_bridge import CvBridge
@@ -103,32 +105,33 @@ class FramePipeline:
 
     def _read_depth(self, bundle: Bundle, camera: Calibration) -> np.ndarray | None:
         """Depth in metres, or None where the frame must do without; then the reason is counted."""
-        if bundle.depth is None:
-            return None
-        try:
-            depth = _of_size(depth_image(bundle.depth, self._bridge), camera, "depth")
-        except FrameError as error:
-            if self._depth == "on":
-                raise
-            self.drops.add("depth_unusable", f"{error}; the frame went on without depth")
-            return None
-        if not depth.any():
+        depth = self._read_extra(bundle.depth, depth_image, camera, "depth", self._depth)
+        if depth is not None and not depth.any():
             self.drops.add("depth_all_invalid", "the frame went on without depth")
             return None
-        return camera.rectify_nearest(depth)
+        return depth
 
     def _read_labels(self, bundle: Bundle, camera: Calibration) -> np.ndarray | None:
         """The label image of the detections' masks, or None where they must do without; then the reason is counted."""
-        if bundle.masks is None:
+        return self._read_extra(bundle.masks, label_image, camera, "masks", self.options.masks)
+
+    def _read_extra(self, message: Any, read: Callable[[Any, CvBridge], np.ndarray], camera: Calibration, what: str,
+                    mode: str) -> np.ndarray | None:
+        """The rectified pixels [H,W] of a message, or None where there is none or it is unusable; raises FrameError when
+        it is unusable and the mode is "on"."""
+        if message is None:
             return None
         try:
-            labels = _of_size(label_image(bundle.masks, self._bridge), camera, "masks")
+            pixels = read(message, self._bridge)
+            if pixels.shape != (camera.height, camera.width):
+                raise FrameError(f"{what}: expected the image's size {camera.width} x {camera.height}, "
+                                 f"got {pixels.shape[1]} x {pixels.shape[0]}")
         except FrameError as error:
-            if self.options.masks == "on":
+            if mode == "on":
                 raise
-            self.drops.add("masks_unusable", f"{error}; the frame went on without masks")
+            self.drops.add(f"{what}_unusable", f"{error}; the frame went on without {what}")
             return None
-        return camera.rectify_nearest(labels)
+        return camera.rectify_nearest(pixels)
 
     def _publishable(self, result: FrameResult) -> tuple[PoseEstimate, ...]:
         for dropped in result.dropped:
@@ -139,11 +142,3 @@ class FramePipeline:
             self.drops.add("not_publishable", "a pose was not finite, no rotation, or behind the camera",
                            len(result.estimates) - len(good))
         return good
-
-
-def _of_size(pixels: np.ndarray, camera: Calibration, what: str) -> np.ndarray:
-    """The pixels [H,W] if they are of the image's size; raises FrameError else."""
-    if pixels.shape != (camera.height, camera.width):
-        raise FrameError(f"{what}: expected the image's size {camera.width} x {camera.height}, "
-                         f"got {pixels.shape[1]} x {pixels.shape[0]}")
-    return pixels

@@ -147,8 +147,13 @@ def errors(target, poses, truth):
     return (transform_points(poses, points) - transform_points(truth[None], points)).norm(dim=-1).mean(1)
 
 
+def rounds(count):
+    """So many matched renders, with depth and without."""
+    return MatchOptions(iterations=count, iterations_rgb=count)
+
+
 def test_matching_and_updates_bring_poses_nearer(target, starts, truth):
-    options, generator = (MatchOptions(iterations=2, iterations_rgb=2), GenFlowOptions(iterations=2), DepthOptions()), torch.Generator()
+    options, generator = (rounds(2), GenFlowOptions(iterations=2), DepthOptions()), torch.Generator()
     first = target.look(starts)
     matched = match_poses(target, first, options[0], options[2], generator.manual_seed(0))
     assert len(matched) == 3 and matched[0] is first
@@ -220,12 +225,12 @@ def test_the_geometry_network_is_loaded_where_there_is_one_and_must_fit_the_feat
 
 def test_without_rounds_the_start_is_matched_as_it_is(target, starts):
     first = target.look(starts)
-    assert match_poses(target, first, MatchOptions(iterations=0, iterations_rgb=0), DepthOptions(), torch.Generator()) == [first]
+    assert match_poses(target, first, rounds(0), DepthOptions(), torch.Generator()) == [first]
 
 
 def test_poses_beside_the_image_stay_finite(target, starts):
     away = starts.clone()
     away[:, 0, 3] += 3.0
-    looks = match_poses(target, target.look(away), MatchOptions(iterations=1, iterations_rgb=1), DepthOptions(), torch.Generator())
+    looks = match_poses(target, target.look(away), rounds(1), DepthOptions(), torch.Generator())
     looks += refine_genflow(target, looks[-1], GenFlowOptions(iterations=1), DepthOptions(), torch.Generator())
     assert all(torch.isfinite(look.T_cam_obj).all() for look in looks)

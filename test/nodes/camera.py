@@ -7,14 +7,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
 from flowpose_ros.evaluation.bop_dataset import BopDataset
-from flowpose_ros.nodes.messages.frames import (
-    camera_info_message,
-    depth_message,
-    detections_message,
-    header_at,
-    image_message,
-    masks_message,
-)
+from flowpose_ros.nodes.messages.frames import frame_messages, header_at
 
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 FRAME_ID = "camera_optical"
@@ -29,11 +22,9 @@ class Camera:
         self.answers, self.arrived, self._listener = {}, {}, lambda message: None
         self._client = client
         self._namespace = namespace
-        self.image = client.create_publisher(Image, f"{namespace}/image", RELIABLE)
-        self.info = client.create_publisher(CameraInfo, f"{namespace}/camera_info", RELIABLE)
-        self.depth = client.create_publisher(Image, f"{namespace}/depth", RELIABLE)
-        self.detections = client.create_publisher(Detection2DArray, f"{namespace}/detections", RELIABLE)
-        self.masks, self._masks_size = None, None
+        self._masks_size = None
+        self.topics = {topic: client.create_publisher(kind, f"{namespace}/{topic}", RELIABLE) for topic, kind in (
+            ("image", Image), ("camera_info", CameraInfo), ("depth", Image), ("detections", Detection2DArray))}
         client.create_subscription(Detection3DArray, f"{namespace}/flowpose/poses", self._take, RELIABLE)
 
     def keep(self, listener):
@@ -42,30 +33,32 @@ class Camera:
 
     def publish_masks(self, size):
         """From now on send a label image of the detections' masks, of that size (height, width)."""
-        self.masks = self.masks or self._client.create_publisher(Image, f"{self._namespace}/masks", RELIABLE)
+        if "masks" not in self.topics:
+            self.topics["masks"] = self._client.create_publisher(Image, f"{self._namespace}/masks", RELIABLE)
         self._masks_size = size
 
     def connected(self):
         """Whether the node listens to everything and its answers will be heard."""
-        topics = [self.image, self.info, self.depth, self.detections] + ([self.masks] if self.masks else [])
-        return (all(topic.get_subscription_count() for topic in topics)
+        return (all(topic.get_subscription_count() for topic in self.topics.values())
                 and self._client.count_publishers(f"{self._namespace}/flowpose/poses") > 0)
 
     def show(self, index, stamp_ns, depth=True, change_image=None, detections=True):
         """Publish one frame; change_image may spoil the image message."""
         sample = self.samples[index]
-        header = header_at(stamp_ns, FRAME_ID)
-        image = image_message(header, sample.frame.image)
+        messages = self.messages(sample.frame, sample.detections, stamp_ns)
         if change_image is not None:
-            change_image(image)
-        self.info.publish(camera_info_message(header, sample.frame))
-        if depth:
-            self.depth.publish(depth_message(header, sample.frame.depth))
-        if self.masks:
-            self.masks.publish(masks_message(header, sample.detections, self._masks_size))
-        self.image.publish(image)
-        if detections:
-            self.detections.publish(detections_message(header, sample.detections))
+            change_image(messages["image"])
+        self.publish({topic: message for topic, message in messages.items()
+                      if (topic != "depth" or depth) and (topic != "detections" or detections)})
+
+    def messages(self, frame, detections, stamp_ns):
+        """The messages of a frame by topic, masks included where they are published."""
+        return frame_messages(header_at(stamp_ns, FRAME_ID), frame, detections, self._masks_size)
+
+    def publish(self, messages):
+        """Send messages by topic."""
+        for topic, message in messages.items():
+            self.topics[topic].publish(message)
 
     def ask(self, index, stamp_ns, wait_until, node, done=None, **how):
         """Publish a frame until it is answered, or `done` says so: what a best-effort listener hears

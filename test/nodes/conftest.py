@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import defaultdict
 
 import pytest
 
@@ -38,6 +39,22 @@ def client(ros_context):
     executor.shutdown()
     thread.join(10)
     node.destroy_node()
+
+
+@pytest.fixture
+def counts(client):
+    """The latest values of the node's diagnostics, as they come."""
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    values = defaultdict(lambda: "0")
+    client.create_subscription(DiagnosticArray, "/diagnostics", lambda message: values.update(
+        {value.key: value.value for value in message.status[0].values}), 10)
+    return values
+
+
+def all_accounted_for(counts):
+    """Whether every image that came was answered or dropped with a reason."""
+    return int(counts["images_received"]) == int(counts["images_answered"]) + int(counts["images_dropped"])
 
 
 @pytest.fixture

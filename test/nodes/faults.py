@@ -83,6 +83,10 @@ MASKS = {**IMAGE, "empty masks": lambda m, rng: _data(m, bytes(len(m.data)))}
 """A label image that tells nothing."""
 
 
+FAULTS = {"camera_info": INFO, "depth": DEPTH, "masks": MASKS, "image": IMAGE, "detections": DETECTIONS}
+"""The faults of each topic's messages, by name."""
+
+
 def spoil(message, faults, rng):
     """Apply one fault of a table to a message; its name."""
     name = str(rng.choice(list(faults)))

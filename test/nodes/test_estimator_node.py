@@ -16,10 +16,10 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: `make setup` instal
 
 import rclpy
 from cv_bridge import CvBridge
-from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from nodes.camera import FRAME_ID, Camera
+from nodes.conftest import all_accounted_for
 from nodes.scene import QUICK
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.duration import Duration
@@ -46,10 +46,10 @@ CONFIG = Path(__file__).resolve().parents[2] / "config"
 def start_estimator(start_node, scene):
     """Start the node on the scene's objects with parameters."""
 
-    def start(quick=True, **parameters):
+    def start(quick=True, namespace="/", **parameters):
         parameters = {"objects": scene / "models", "seed": 0, **(QUICK if quick else {}), **parameters}
         flags = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-        return start_node("estimator_node", "--ros-args", *flags)
+        return start_node("estimator_node", "--ros-args", "-r", f"__ns:={namespace}", *flags)
 
     return start
 
@@ -118,10 +118,7 @@ def test_markers_points_and_overlay_come_while_somebody_looks(start_estimator, c
     assert overlays[-1].header.frame_id == FRAME_ID
 
 
-def test_a_malformed_image_is_dropped_and_the_next_one_answered(start_estimator, camera, client, wait_until):
-    counts = {}
-    client.create_subscription(DiagnosticArray, "/diagnostics", lambda message: counts.update(
-        {value.key: value.value for value in message.status[0].values}), 10)
+def test_a_malformed_image_is_dropped_and_the_next_one_answered(start_estimator, camera, counts, wait_until):
     node = start_estimator()
 
     def truncate(message):
@@ -148,10 +145,7 @@ def test_a_frame_without_detections_or_depth_is_answered(start_estimator, camera
     assert camera.ask(0, 1 * SECOND, wait_until, node, depth=False).detections == []
 
 
-def test_masks_are_used_where_they_come_and_wrong_ones_are_counted(start_estimator, camera, client, wait_until):
-    counts = {}
-    client.create_subscription(DiagnosticArray, "/diagnostics", lambda message: counts.update(
-        {value.key: value.value for value in message.status[0].values}), 10)
+def test_masks_are_used_where_they_come_and_wrong_ones_are_counted(start_estimator, camera, counts, wait_until):
     node = start_estimator(masks="on")
     camera.publish_masks((120, 160))
     camera.ask(0, 1 * SECOND, wait_until, node, done=lambda: counts.get("dropped_frame_unusable") == "1")
@@ -162,14 +156,12 @@ def test_masks_are_used_where_they_come_and_wrong_ones_are_counted(start_estimat
     wait_until(lambda: counts.get("dropped_empty_mask") == "2", "count of empty masks", node)
 
 
-def test_two_cameras_by_namespace_and_a_reliable_link_by_override(start_node, scene, client, wait_until):
+def test_two_cameras_by_namespace_and_a_reliable_link_by_override(start_estimator, scene, client, wait_until):
     buffer = Buffer(node=client)
     TransformListener(buffer, client)
     sides = ("left", "right")
-    nodes = [start_node("estimator_node", "--ros-args", "-r", f"__ns:=/{side}", "-p", f"objects:={scene / 'models'}",
-                        "-p", f"tf_prefix:={side}/", "-p", f"qos_overrides./{side}/image.subscription.reliability:=reliable",
-                        *(word for name, value in QUICK.items() for word in ("-p", f"{name}:={value}")))
-             for side in sides]
+    nodes = [start_estimator(namespace=f"/{side}", tf_prefix=f"{side}/",
+                             **{f"qos_overrides./{side}/image.subscription.reliability": "reliable"}) for side in sides]
     cameras = [Camera(client, scene, f"/{side}") for side in sides]
     for side, camera, node in zip(sides, cameras, nodes):
         assert len(camera.ask(0, SECOND, wait_until, node).detections) == 2
@@ -179,10 +171,7 @@ def test_two_cameras_by_namespace_and_a_reliable_link_by_override(start_node, sc
         assert reliability == {"image": ReliabilityPolicy.RELIABLE, "depth": ReliabilityPolicy.BEST_EFFORT}
 
 
-def test_thirty_images_a_second_into_a_device_that_does_fewer(start_estimator, camera, client, wait_until):
-    counts = {}
-    client.create_subscription(DiagnosticArray, "/diagnostics", lambda message: counts.update(
-        {value.key: value.value for value in message.status[0].values}), 10)
+def test_thirty_images_a_second_into_a_device_that_does_fewer(start_estimator, camera, counts, wait_until):
     node = start_estimator(max_detections=1)
     camera.ask(0, SECOND, wait_until, node)
     sent, due = {}, time.monotonic()
@@ -197,8 +186,7 @@ def test_thirty_images_a_second_into_a_device_that_does_fewer(start_estimator, c
     processing = max(later - earlier for (earlier, _), (later, _) in zip(arrived, arrived[1:]))
     latencies = [at - sent[s] for at, s in arrived]
     assert max(latencies) < 2 * processing + 0.3, (latencies, processing)
-    wait_until(lambda: int(counts["images_received"]) == int(counts["images_answered"]) + int(counts["images_dropped"]),
-               "an account of every image", node)
+    wait_until(lambda: all_accounted_for(counts), "an account of every image", node)
     assert int(counts["dropped_replaced_by_newer"]) > 0
 
 
@@ -243,7 +231,7 @@ def test_without_autostart_it_waits_for_its_transitions(start_estimator, camera,
                        Transition.TRANSITION_CONFIGURE):
         request = {"transition": Transition(id=transition)}
         assert call(ChangeState, "/flowpose/change_state", node, **request).success, node.output
-    wait_until(lambda: camera.image.get_subscription_count() == 0, "end of subscription", node)
+    wait_until(lambda: camera.topics["image"].get_subscription_count() == 0, "end of subscription", node)
     call(ChangeState, "/flowpose/change_state", node, transition=Transition(id=Transition.TRANSITION_ACTIVATE))
     assert camera.ask(0, 1 * SECOND, wait_until, node).detections
 
@@ -292,7 +280,8 @@ def test_services_and_parameters(start_estimator, camera, call, wait_until):
     assert camera.ask(0, 4 * SECOND, wait_until, node).detections
 
 
-def test_what_was_detected_once_is_followed_until_it_is_out_of_sight(start_estimator, camera, client, call, wait_until):
+def test_what_was_detected_once_is_followed_until_it_is_out_of_sight(start_estimator, camera, client, call, counts,
+                                                                     wait_until):
     buffer = Buffer(node=client)
     TransformListener(buffer, client)
     node = start_estimator(mode="track")
@@ -321,9 +310,6 @@ def test_what_was_detected_once_is_followed_until_it_is_out_of_sight(start_estim
     assert ids(2, detections=False, change_image=hide) == []
     assert not buffer.can_transform(FRAME_ID, both[0], Time(nanoseconds=stamp))
     assert ids(2, detections=False) == both
-    counts = {}
-    client.create_subscription(DiagnosticArray, "/diagnostics", lambda message: counts.update(
-        {value.key: value.value for value in message.status[0].values}), 10)
     wait_until(lambda: counts.get("tracks") == counts.get("tracks_confirmed") == "2", "tracks in the diagnostics", node)
     assert not call(Trigger, "/flowpose/estimate", node).success
     assert call(Trigger, "/flowpose/reset_tracks", node).success
@@ -379,10 +365,8 @@ def test_the_security_policy_and_the_layouts_name_what_the_node_has(here):
     here.begin(lambda: False)
     name, namespace = here.get_name(), here.get_namespace()
     policy = ElementTree.parse(CONFIG / "sros2_policy.xml").getroot()
-    allowed = {kind: {item.text.replace("~", "/flowpose").removeprefix("/") for item in policy.iter(tag)}
-               for kind, tag in (("service", "service"),)}
-    for topics in policy.iter("topics"):
-        allowed[next(iter(topics.attrib))] = {topic.text for topic in topics}
+    allowed = {next(iter(topics.attrib)): {topic.text for topic in topics} for topics in policy.iter("topics")}
+    allowed["service"] = {service.text.replace("~", "flowpose") for service in policy.iter("service")}
     has = {"publish": here.get_publisher_names_and_types_by_node(name, namespace),
            "subscribe": here.get_subscriber_names_and_types_by_node(name, namespace),
            "service": here.get_service_names_and_types_by_node(name, namespace)}

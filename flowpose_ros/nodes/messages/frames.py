@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
@@ -18,6 +19,19 @@ def header_at(stamp_ns: int, frame_id: str) -> Header:
     header = Header(frame_id=frame_id)
     header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
     return header
+
+
+def frame_messages(header: Header, frame: Frame, detections: Sequence[Detection],
+                   masks_size: tuple[int, int] | None = None) -> dict[str, Any]:
+    """The messages of a frame by topic, in the order to send them: the last completes it. Depth where the frame has it;
+    masks, of that size (height, width), where one is given."""
+    messages: dict[str, Any] = {"camera_info": camera_info_message(header, frame)}
+    if frame.depth is not None:
+        messages["depth"] = depth_message(header, frame.depth)
+    if masks_size is not None:
+        messages["masks"] = masks_message(header, detections, masks_size)
+    return messages | {"image": image_message(header, frame.image),
+                       "detections": detections_message(header, detections)}
 
 
 def image_message(header: Header, image: np.ndarray) -> Image:
