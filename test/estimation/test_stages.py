@@ -1,6 +1,5 @@
 """Whatever stages are chosen: the demo clip's objects are found, and doubt brings in the second stage."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,6 @@ import torch
 from flowpose_ros.estimation.estimator import COARSE, REFINERS, Estimator, EstimatorOptions
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.evaluation.metrics import mssd
-from flowpose_ros.networks.geometry_net import GeometryNet
-from flowpose_ros.networks.weights import save_weights, shipped_folder
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 
@@ -25,17 +22,6 @@ def sample(dataset):
     return next(iter(dataset.samples()))
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """The shipped weights, and a geometry network that has learnt nothing: it gives what attention brings."""
-    folder = tmp_path_factory.mktemp("weights")
-    for path in shipped_folder().glob("*.safetensors"):
-        shutil.copy(path, folder)
-    network = GeometryNet()
-    save_weights(folder / "geometry.safetensors", network.state_dict(), kind="geometry", config=network.config)
-    return str(folder)
-
-
 def error(dataset, sample, estimate):
     """MSSD of an estimate, a share of the diameter."""
     (truth,) = (t for t in sample.ground_truth if t.label == estimate.label)
@@ -44,22 +30,24 @@ def error(dataset, sample, estimate):
                 model.symmetries.transforms(0.1)) / model.mesh.diameter
 
 
+@pytest.mark.parametrize("depth", ["on", "off"])
 @pytest.mark.parametrize("refiner", [name for name in REFINERS if name != "auto"])
 @pytest.mark.parametrize("coarse", [name for name in COARSE if name != "auto"])
-def test_every_combination_finds_an_object(dataset, sample, coarse, refiner, weights):
-    estimator = Estimator(dataset.catalogue, EstimatorOptions(coarse=coarse, refiner=refiner, weights=weights))
+def test_every_combination_finds_an_object(dataset, sample, coarse, refiner, depth):
+    options = EstimatorOptions(coarse=coarse, refiner=refiner, depth=depth, hypotheses=2, turned=0, updated=1)
+    estimator = Estimator(dataset.catalogue, options)
     (estimate,) = estimator.estimate(sample.frame, sample.detections[:1]).estimates
     assert error(dataset, sample, estimate) < 0.1
 
 
 @pytest.mark.parametrize("sure, laps", [(0.0, 1), (1.0, 2)], ids=["sure", "in doubt"])
-def test_auto_asks_the_second_stage_only_in_doubt(dataset, sample, sure, laps, weights, monkeypatch):
+def test_auto_asks_the_second_stage_only_in_doubt(dataset, sample, sure, laps, monkeypatch):
     asked = []
     for name in ("_coarse", "_refine"):
         stage = getattr(Estimator, name)
         monkeypatch.setattr(Estimator, name, lambda self, which, *rest, stage=stage: (
             asked.append(which), stage(self, which, *rest))[1])
-    options = EstimatorOptions(coarse="auto", refiner="auto", sure=sure, weights=weights)
+    options = EstimatorOptions(coarse="auto", refiner="auto", sure=sure)
     estimator = Estimator(dataset.catalogue, options)
     (estimate,) = estimator.estimate(sample.frame, sample.detections[:1]).estimates
     assert asked == [*COARSE["auto"][:laps], *REFINERS["auto"][:laps]]
