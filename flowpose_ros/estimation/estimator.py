@@ -20,6 +20,7 @@ from flowpose_ros.estimation.judge import judge
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import load_networks, load_pose_score
+from flowpose_ros.estimation.refine import settled
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
 from flowpose_ros.estimation.select import best_of, distinct_best, rigid, symmetric
@@ -205,7 +206,7 @@ class Estimator:
             clock.lap("refine")
             if value.max() >= options.sure:
                 break
-        answer, score = trail.best()
+        answer, score = settled(target, trail, options.fit)
         inlier_ratio, covariance = flow_support(target, answer, options.genflow)
         T_cam_obj = rigid(answer.T_cam_obj[0].double().cpu().numpy())
         check_in_front(T_cam_obj, shape.model.mesh, detection.label)

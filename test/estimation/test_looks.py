@@ -13,9 +13,11 @@ from flowpose_ros.estimation.batches import join
 from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks, load_pose_score
+from flowpose_ros.estimation.refine import settled
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, fitted_poses, refine_refpose
 from flowpose_ros.estimation.support import flow_support
+from flowpose_ros.estimation.trail import Trail
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.geometry.camera import pixel_grid
 from flowpose_ros.geometry.symmetry import SymmetryGroup
@@ -163,6 +165,19 @@ def test_matching_and_updates_bring_poses_nearer(target, starts, truth):
     assert (between < 0.7 * before).all() and (after < 0.7 * before).all()
     if target.frame.depth is not None:
         assert (after < 0.003).all()
+
+
+@pytest.mark.parametrize("cost, taken", [(0.0, True), (0.04, True), (0.06, False)])
+def test_the_answer_is_fitted_to_the_depth_unless_that_costs_score(target, starts, truth, cost, taken):
+    scores = iter([torch.tensor([0.9, 0.8]), torch.tensor([0.9 - cost])])
+    trail = Trail(lambda look: next(scores))
+    trail.add([target.look(starts)])
+    answer, score = settled(target, trail, DepthOptions())
+    if target.frame.depth is None or not taken:
+        assert (answer.T_cam_obj == starts[:1]).all() and score == pytest.approx(0.9)
+    else:
+        before, after = (errors(target, T, truth) for T in (starts[:1], answer.T_cam_obj))
+        assert (after < 0.5 * before).all() and score == pytest.approx(0.9 - cost)
 
 
 def with_geometry(target, seed):
