@@ -1,10 +1,11 @@
-"""Fit the pose score on what estimation answers: python -m training.calibrate --weights FOLDER --folder runs/score
+"""Fit the pose score to what estimation answers: python -m training.calibrate --weights FOLDER --folder runs/score
 
 Synthetic scenes of training objects are estimated as on a robot, by a box as a detector's, and the answers kept with
 their witnesses and their distance from the truth. How the witnesses weigh against each other is chosen, not fitted: a
 ranking learnt from few synthetic scenes nearly ignored depth and chose worse on real images. What is fitted is the
-scale and offset that make an answer's score the probability that it is right. FOLDER has a pose score already, by
-which estimation chooses: any that ranks alike, the shipped one to begin with.
+scale and offset that make an answer's score the probability that it is right, and how much wider than the flow says
+the covariance of a right answer is. FOLDER has a pose score already, by which estimation chooses: any that ranks alike,
+the shipped one to begin with. Table and curves (calibration.png) tell how well it holds.
 """
 
 from __future__ import annotations
@@ -16,19 +17,24 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.spatial.transform import Rotation
+from scipy.stats import chi2
 from tqdm import tqdm
 
+from flowpose_ros.estimation.batches import join
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
 from flowpose_ros.estimation.judge import witnesses
+from flowpose_ros.estimation.networks import load_networks
 from flowpose_ros.evaluation.metrics import mssd
 from flowpose_ros.evaluation.table import format_table
 from flowpose_ros.networks.pose_score import PoseScore
 from flowpose_ros.networks.weights import save_weights
 from flowpose_ros.objects.catalogue import Catalogue
-from flowpose_ros.records import Detection
+from flowpose_ros.records import Detection, PoseEstimate
 from training.validate import IMAGE_SIZE, Case, ImageMaker, synthetic_case
 
 RIGHT = 0.1
@@ -38,14 +44,17 @@ RANKING = {False: (0.25, 1.0, 0.9, 1.3), True: (0.3, 1.0, 0.4, 3.0, -0.7, -1.0)}
 BOX_JITTER = 0.05
 """Deviation of a box's sides from the object's, shares of its size."""
 BINS = 10
+INPUTS = {False: "RGB", True: "RGB-D"}
 
 
 @dataclass(frozen=True)
 class Answers:
-    """N poses that estimation answered: witnesses [N,K] and errors [N], MSSD as a share of the diameter."""
+    """N poses that estimation answered: witnesses [N,K]; errors [N], MSSD as a share of the diameter; surprise [N], the
+    squared error of the pose in units of its covariance (6 on average where that is true)."""
 
     witnesses: torch.Tensor
     errors: torch.Tensor
+    surprise: torch.Tensor
 
     @property
     def right(self) -> torch.Tensor:
@@ -83,6 +92,12 @@ def fit(answers: Answers, line: torch.nn.Linear, ranking: tuple[float, ...], ste
         line.weight.mul_(scale)
 
 
+def stretch_of(answers: Answers) -> float:
+    """What covariances must be multiplied with for half of the right answers to lie within their ellipsoid of one
+    half. The median, for a few right answers at the limit are farther off than any Gaussian has it."""
+    return float(answers.surprise[answers.right > 0].median() / chi2.ppf(0.5, 6))
+
+
 def calibration_error(probability: torch.Tensor, right: torch.Tensor, bins: int = BINS) -> float:
     """Expected calibration error: mean distance of confidence and accuracy over equal bins of confidence."""
     index = (probability * bins).long().clamp_max(bins - 1)
@@ -105,14 +120,14 @@ class Gatherer:
     def __init__(self, weights: str, family: str, seed: int) -> None:
         self.weights, self.maker = weights, ImageMaker(seed, IMAGE_SIZE, family)
 
-    def answer(self, index: int) -> dict[bool, tuple[np.ndarray, float]]:
-        """Witnesses [K] and error of the answer to scene `index`, without depth and, if it has any, with it."""
+    def answer(self, index: int) -> dict[bool, Answers]:
+        """The answer to scene `index`, without depth and, if it has any, with it."""
         case = synthetic_case(self.maker, index)
         box = box_of(case, np.random.default_rng([self.maker.seed, index]))
         inputs = (False, True) if case.frame.depth is not None else (False,)
         return {depth: found for depth in inputs if (found := self._answer(case, box, depth)) is not None}
 
-    def _answer(self, case: Case, box: np.ndarray, depth: bool) -> tuple[np.ndarray, float] | None:
+    def _answer(self, case: Case, box: np.ndarray, depth: bool) -> Answers | None:
         options = EstimatorOptions(depth="on" if depth else "off", weights=self.weights, device="cpu")
         estimator, label = Estimator(Catalogue([case.model]), options), case.model.label
         for found in estimator.estimate(case.frame, [Detection(label, box)]).estimates:
@@ -121,8 +136,17 @@ class Gatherer:
             mesh = case.model.mesh
             error = mssd(found.T_cam_obj, case.T_cam_obj, mesh.surface_points(500),
                          case.model.symmetries.transforms(0.1)) / mesh.diameter
-            return witnesses(target, look, options.fit)[0].numpy(), error
+            return Answers(witnesses(target, look, options.fit), torch.tensor([error]).float(),
+                           torch.tensor([surprise(found, case)]).float())
         return None
+
+
+def surprise(found: PoseEstimate, case: Case) -> float:
+    """How far an estimate is from the truth that looks the same and is nearest: squared, in units of its covariance."""
+    T = case.model.symmetries.nearest(case.T_cam_obj, found.T_cam_obj)
+    turn = Rotation.from_matrix(found.T_cam_obj[:3, :3] @ T[:3, :3].T).as_rotvec()
+    error = np.concatenate([found.T_cam_obj[:3, 3] - T[:3, 3], turn])
+    return float(error @ np.linalg.solve(found.covariance, error))
 
 
 _gatherer: Gatherer
@@ -131,11 +155,12 @@ _gatherer: Gatherer
 def _begin(cache: str, *args) -> None:
     global _gatherer
     torch.set_num_threads(1)
+    torch.multiprocessing.set_sharing_strategy("file_system")  # one open file for each number that is sent is too many
     os.environ["FLOWPOSE_CACHE"] = cache  # objects that are seen once
     _gatherer = Gatherer(*args)
 
 
-def _answer(index: int) -> dict[bool, tuple[np.ndarray, float]]:
+def _answer(index: int) -> dict[bool, Answers]:
     return _gatherer.answer(index)
 
 
@@ -144,9 +169,38 @@ def gather(weights: str, family: str, count: int, seed: int, processes: int) -> 
     with TemporaryDirectory() as cache, get_context("spawn").Pool(
             processes, _begin, (cache, weights, family, seed)) as pool:
         found = list(tqdm(pool.imap(_answer, range(count)), total=count, unit="scene", desc=family, disable=None))
-    return {depth: Answers(torch.from_numpy(np.stack([f[depth][0] for f in found if depth in f])),
-                           torch.tensor([f[depth][1] for f in found if depth in f]).float())
-            for depth in (False, True) if any(depth in f for f in found)}
+    return {depth: join([f[depth] for f in found if depth in f])
+            for depth in INPUTS if any(depth in f for f in found)}
+
+
+def draw(sets: dict[str, dict[bool, Answers]], score: PoseScore, path: Path) -> None:
+    """Reliability of the score, and how many right answers lie within the ellipsoids of their covariance."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (reliability, coverage) = plt.subplots(1, 2, figsize=(12, 4.5))
+    share = np.linspace(0, 1, 101)
+    for family, found in sets.items():
+        for depth, answers in found.items():
+            line, style = (score.rgb, score.rgbd)[depth], dict(color=f"C{int(depth)}",
+                                                               linestyle="-" if family == "train" else "--")
+            label = f"{family.replace('_', ' ')}, {INPUTS[depth]} ({len(answers.errors)})"
+            probability = torch.sigmoid(line(answers.witnesses)[:, 0]).detach()
+            index = (probability * BINS).long().clamp_max(BINS - 1)
+            bins = [b for b in range(BINS) if (index == b).sum() > 2]
+            reliability.plot([float(probability[index == b].mean()) for b in bins],
+                             [float(answers.right[index == b].mean()) for b in bins], marker=".", label=label, **style)
+            surprise = (answers.surprise / score.stretch[int(depth)])[answers.right > 0].numpy()
+            coverage.plot(share, [(chi2.cdf(surprise, 6) <= p).mean() for p in share], label=label, **style)
+    reliability.set(title="score (bins of three and more)", xlabel="score", ylabel=f"share within {RIGHT} d (MSSD)")
+    coverage.set(title="covariance of right answers", xlabel="probability of the ellipsoid", ylabel="share within it")
+    for axes in (reliability, coverage):
+        axes.plot([0, 1], [0, 1], "k:", linewidth=1)
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
 
 
 def main() -> None:
@@ -164,13 +218,20 @@ def main() -> None:
             for family, count in (("train", args.count), ("held_out", args.held_out)) if count}
     for depth, line in ((False, score.rgb), (True, score.rgbd)):
         fit(sets["train"][depth], line, RANKING[depth])
-        rows += [(family, "RGB-D" if depth else "RGB", len(found[depth].errors), *summary(found[depth], line))
+        score.stretch[int(depth)] = stretch_of(sets["train"][depth])
+        rows += [(family, INPUTS[depth], len(found[depth].errors), *summary(found[depth], line),
+                  stretch_of(found[depth]) / float(score.stretch[int(depth)]))
                  for family, found in sets.items() if depth in found]
-        print("RGB-D" if depth else "RGB", [round(w, 3) for w in (*line.weight[0].tolist(), *line.bias.tolist())])
+        print(INPUTS[depth], [round(w, 3) for w in (*line.weight[0].tolist(), *line.bias.tolist())],
+              f"stretch {float(score.stretch[int(depth)]):.3g}")
     args.folder.mkdir(parents=True, exist_ok=True)
-    torch.save(sets, args.folder / "answers.pt")
+    torch.save({family: {INPUTS[depth]: vars(answers) for depth, answers in found.items()}
+                for family, found in sets.items()}, args.folder / "answers.pt")
+    draw(sets, score, args.folder / "calibration.png")
+    # The covariances that were measured had been stretched already.
+    score.stretch *= load_networks(args.weights, "cpu").pose_score.stretch
     save_weights(args.folder / "pose_score.safetensors", score.state_dict(), kind="pose_score", config=score.config)
-    print(format_table(("objects", "input", "n", "right", "ECE", "false > 0.5"), rows))
+    print(format_table(("objects", "input", "n", "right", "ECE", "false > 0.5", "stretch left"), rows))
 
 
 if __name__ == "__main__":

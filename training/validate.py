@@ -21,7 +21,7 @@ from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.judge import judge
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
-from flowpose_ros.estimation.networks import Networks, load_networks, load_pose_score
+from flowpose_ros.estimation.networks import Networks, load_networks
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
 from flowpose_ros.estimation.select import select
@@ -31,7 +31,6 @@ from flowpose_ros.evaluation.metrics import add_s
 from flowpose_ros.evaluation.table import format_table
 from flowpose_ros.geometry.camera import CropCamera
 from flowpose_ros.geometry.crops import crop_for_poses
-from flowpose_ros.networks.pose_score import PoseScore
 from flowpose_ros.objects.catalogue import ObjectModel
 from flowpose_ros.records import Frame
 from flowpose_ros.rendering.raycast import RaycastRenderer
@@ -118,8 +117,8 @@ def starts() -> dict[str, Start]:
     return {"nominal": nominal_pose, **{f"{degrees} deg": turned(degrees) for degrees in ANGLES}}
 
 
-def refine_errors(case: Case, refiner: Refiner, start: Start, depth: bool, networks: Networks,
-                  pose_score: PoseScore, renderer: RaycastRenderer, rng: np.random.Generator) -> tuple[float, float]:
+def refine_errors(case: Case, refiner: Refiner, start: Start, depth: bool, networks: Networks, renderer: RaycastRenderer,
+                  rng: np.random.Generator) -> tuple[float, float]:
     """ADD-S before and after refinement, shares of the diameter.
 
     As in estimation the answer is the pose that is judged best of all looked at, the start included.
@@ -131,14 +130,14 @@ def refine_errors(case: Case, refiner: Refiner, start: Start, depth: bool, netwo
     generator, first = torch.Generator().manual_seed(0), target.look(torch.from_numpy(T_init)[None].float())
     looks = match_poses(target, first, MatchOptions(), DepthOptions(), generator)
     looks += refiner(target, looks[-1], DepthOptions(), generator)
-    stage, _ = select([judge(target, look, pose_score, DepthOptions()) for look in looks])
+    stage, _ = select([judge(target, look, DepthOptions()) for look in looks])
     moved = looks[stage].T_cam_obj
     points = mesh.surface_points(500)
     before, after = (add_s(T, case.T_cam_obj, points) / mesh.diameter for T in (T_init, moved[0].double().numpy()))
     return before, after
 
 
-def validate(cases: list[Case], networks: Networks, pose_score: PoseScore, depths: tuple[bool, ...], seed: int,
+def validate(cases: list[Case], networks: Networks, depths: tuple[bool, ...], seed: int,
              refiners: dict[str, Refiner], chosen: dict[str, Start]) -> list[Row]:
     """One row per refiner and kind of start, without and with depth; cases without depth are left out of the latter."""
     renderer, rows = RaycastRenderer(), []
@@ -149,8 +148,8 @@ def validate(cases: list[Case], networks: Networks, pose_score: PoseScore, depth
         errors = []
         for case in cases:
             if not depth or case.frame.depth is not None:
-                errors.append(refine_errors(case, refiners[refiner], chosen[name], depth, networks, pose_score,
-                                            renderer, rng))
+                errors.append(refine_errors(case, refiners[refiner], chosen[name], depth, networks, renderer,
+                                            rng))
             bar.update()
         if errors:
             rows.append(row_of(refiner, name, depth, np.array(errors)))
@@ -214,12 +213,11 @@ def main() -> None:
     source = (dataset_cases(BopDataset(args.dataset)) if args.dataset
               else synthetic_cases("held_out", args.count, args.seed))
     cases = list(tqdm(source, unit="case", desc="making scenes", disable=None))
-    pose_score = load_pose_score(args.weights, networks.device)
     depths = {"off": (False,), "on": (True,), "both": (False, True)}[args.depth]
     refiners = {name: refiner for name, refiner in REFINERS.items() if args.refiner in (name, "both")}
     if "refpose" in refiners:
         networks.need_geometry()
-    rows = validate(cases, networks, pose_score, depths, args.seed, refiners,
+    rows = validate(cases, networks, depths, args.seed, refiners,
                     {name: start for name, start in starts().items() if name in args.starts})
     print(table_of(rows))
     if args.output is not None:

@@ -19,7 +19,7 @@ from flowpose_ros.estimation.hypotheses import Hypotheses
 from flowpose_ros.estimation.judge import judge
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
-from flowpose_ros.estimation.networks import load_networks, load_pose_score
+from flowpose_ros.estimation.networks import load_networks
 from flowpose_ros.estimation.refine import settled
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
@@ -98,7 +98,6 @@ class Estimator:
         self._networks = load_networks(options.weights, options.device)
         if "refpose" in REFINERS[options.refiner]:
             self._networks.need_geometry()
-        self._pose_score = load_pose_score(options.weights, self._networks.device)
         self._renderer = RaycastRenderer()
         self._prepared: dict[str, Prepared] = {}
 
@@ -166,7 +165,7 @@ class Estimator:
         """The score in [0,1] that `estimate` would give a pose [4,4] of an object in a frame."""
         target = self.targets(frame, [label], self._renderer)[0]
         look = target.look(torch.from_numpy(T_cam_obj).float()[None].to(self._networks.device))
-        return float(judge(target, look, self._pose_score, self.options.fit)[0])
+        return float(judge(target, look, self.options.fit)[0])
 
     def _estimate_one(self, tensors: FrameTensors, frame: Frame, detection: Detection, index: int,
                       timings: dict[str, float]) -> PoseEstimate:
@@ -177,7 +176,7 @@ class Estimator:
         shape = prepared.shape
         target = Target(tensors, shape, self._networks, self._renderer)
         generator = torch.Generator().manual_seed(options.seed)
-        trail = Trail(lambda look: judge(target, look, self._pose_score, options.fit))
+        trail = Trail(lambda look: judge(target, look, options.fit))
         ends = []
         for coarse in COARSE[options.coarse]:
             found = self._coarse(coarse, target, seen, prepared.templates, index, generator)

@@ -111,4 +111,4 @@ def settle(target: Target, views: Views, update: Update, seen: torch.Tensor, opt
         shares = depth_shares(r.depth, r.mask, observed, 1.5 * depth_options.inlier_distance(shape.diameter))
         quality = torch.minimum(quality, torch.where(shares.measured > 0.2, shares.agree, seen))
     pose = rigid(views.camera.to_camera(T)[0].double().cpu().numpy())
-    return Followed(pose, float(quality), symmetric(covariance(update, views, shape)[0].double().cpu().numpy()))
+    return Followed(pose, float(quality), symmetric(covariance(target, update, views)[0].double().cpu().numpy()))

@@ -11,15 +11,14 @@ from flowpose_ros.estimation.depth import DepthOptions, depth_shares
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import object_cells
 from flowpose_ros.networks.matching import STRIDE, found_in_place, joint_features
-from flowpose_ros.networks.pose_score import PoseScore
 from flowpose_ros.networks.scorer import cell_cover
 
 
 @torch.no_grad()
-def judge(target: Target, look: Look, pose_score: PoseScore, options: DepthOptions) -> torch.Tensor:
+def judge(target: Target, look: Look, options: DepthOptions) -> torch.Tensor:
     """The probability [B] that each pose of a look is right."""
     found = in_parts(lambda part: witnesses(target, part, options), look, len(look.T_cam_obj))
-    return torch.sigmoid(pose_score(found))
+    return torch.sigmoid(target.networks.pose_score(found))
 
 
 @torch.no_grad()

@@ -21,11 +21,13 @@ GEOMETRY = "geometry.safetensors"
 
 @dataclass(frozen=True)
 class Networks:
-    """flow: GenFlow's refiner, and the features of all; scorer: compares templates with the query; geometry:
-    RefPose's refiner, or None where `folder` has none; fingerprint: hash of the features' weights."""
+    """flow: GenFlow's refiner, and the features of all; scorer: compares templates with the query; pose_score: how far
+    poses can be trusted; geometry: RefPose's refiner, or None where `folder` has none; fingerprint: hash of the
+    features' weights."""
 
     flow: GenFlow
     scorer: Scorer
+    pose_score: PoseScore
     geometry: GeometryNet | None
     device: torch.device
     folder: Path
@@ -44,27 +46,19 @@ def load_networks(folder: str, device: str) -> Networks:
 
     The refiner is the one file genflow_*.safetensors, of whatever size; the geometry network may be missing. Raises
     WeightsError when another file is missing, when one is broken or of another kind, when there are several refiners,
-    or when the geometry network is for features of other widths.
+    when the geometry network is for features of other widths, or when the pose score was fitted to other witnesses than
+    there are now.
     """
     root = _root(folder)
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     flow = load_network(_refiner(root), "genflow", GenFlowConfig, GenFlow)
     scorer = load_network(root / "scorer.safetensors", "scorer", ScorerConfig, Scorer)
+    pose_score = _pose_score(root / "pose_score.safetensors")
     # On a CPU instance norms take twice as long with channels last.
     flow.to(chosen, memory_format=torch.channels_last if chosen.type == "cuda" else torch.contiguous_format)
     geometry = _geometry(root / GEOMETRY, flow.config)
-    return Networks(flow, scorer.to(chosen), geometry and geometry.to(chosen), chosen, root, file_hash(_refiner(root)))
-
-
-def load_pose_score(folder: str, device: torch.device) -> PoseScore:
-    """The pose score of the same folder; raises WeightsError as `load_networks` does, and when it was fitted to other
-    witnesses than there are now."""
-    path = _root(folder) / "pose_score.safetensors"
-    score = load_network(path, "pose_score", PoseScoreConfig, PoseScore)
-    if score.config != PoseScoreConfig():
-        raise WeightsError(f"weights {path}: expected {PoseScoreConfig()}, got {score.config}; "
-                           "fit it again with training.calibrate")
-    return score.to(device)
+    return Networks(flow, scorer.to(chosen), pose_score.to(chosen), geometry and geometry.to(chosen), chosen, root,
+                    file_hash(_refiner(root)))
 
 
 def _refiner(root: Path) -> Path:
@@ -73,6 +67,14 @@ def _refiner(root: Path) -> Path:
         raise WeightsError(f"weights {root}: expected one file genflow_*.safetensors, "
                            f"got {', '.join(path.name for path in found) or 'none'}")
     return found[0]
+
+
+def _pose_score(path: Path) -> PoseScore:
+    score = load_network(path, "pose_score", PoseScoreConfig, PoseScore)
+    if score.config != PoseScoreConfig():
+        raise WeightsError(f"weights {path}: expected {PoseScoreConfig()}, got {score.config}; "
+                           "fit it again with training.calibrate")
+    return score
 
 
 def _geometry(path: Path, features: GenFlowConfig) -> GeometryNet | None:

@@ -17,7 +17,7 @@ from flowpose_ros.options import option
 
 ITERATIONS = "renders of each hypothesis after those that were matched"
 COST_OF_FIT = 0.05
-"""The answer's fit to the depth is taken if its score is not lower by more: scores tell sides apart, not millimetres."""
+"""The answer's fit to the depth is taken if its score is not lower by more: scores tell sides, not millimetres."""
 
 
 @dataclass(frozen=True)

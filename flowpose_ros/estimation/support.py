@@ -7,7 +7,7 @@ import torch
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.networks import CROP_SIZE
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update
-from flowpose_ros.estimation.views import Shape, Views
+from flowpose_ros.estimation.views import Views
 from flowpose_ros.geometry.camera import project
 from flowpose_ros.geometry.pnp import PnpProblem, from_transform, normalise_weights, pose_covariance
 from flowpose_ros.geometry.transforms import transform_points
@@ -22,7 +22,7 @@ def flow_support(target: Target, look: Look, options: GenFlowOptions) -> tuple[t
     weight = torch.sigmoid(update.field.certainty) * update.valid
     near = supporting(update, look.views.T_crop_obj, look.views.camera.K, options.inlier_px)
     inlier_ratio = (weight * near).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1.0)
-    return inlier_ratio, covariance(update, look.views, target.shape)
+    return inlier_ratio, covariance(target, update, look.views)
 
 
 def supporting(update: Update, T_crop_obj: torch.Tensor, K: torch.Tensor, inlier_px: float) -> torch.Tensor:
@@ -33,9 +33,11 @@ def supporting(update: Update, T_crop_obj: torch.Tensor, K: torch.Tensor, inlier
     return (update.pixel + update.field.flow - reprojected).norm(dim=1, keepdim=True) < inlier_px
 
 
-def covariance(update: Update, views: Views, shape: Shape) -> torch.Tensor:
-    """Covariance [B,6,6] of (translation, rotation vector) about the mesh's origin, camera axes; wide along axes of
-    revolution, about which nothing tells a turn."""
+def covariance(target: Target, update: Update, views: Views) -> torch.Tensor:
+    """Covariance [B,6,6] of (translation, rotation vector) about the mesh's origin, camera axes: that of the flow's
+    residuals, as much wider as right poses were found to be off; and wide along axes of revolution, about which nothing
+    tells a turn."""
+    shape, stretch = target.shape, target.networks.pose_score.stretch[int(target.frame.depth is not None)]
     B = len(views.T_crop_obj)
     radius = shape.center.new_full((B,), shape.radius)
     center = shape.center.expand(B, 3)
@@ -55,4 +57,4 @@ def covariance(update: Update, views: Views, shape: Shape) -> torch.Tensor:
     G[:, :3, :3] = G[:, 3:, 3:] = views.camera.R_crop_cam.transpose(1, 2)
     J = G @ A
     free = shape.model.symmetries.free_covariance(views.camera.to_camera(views.T_crop_obj))
-    return J @ about_center @ J.transpose(1, 2) + free
+    return stretch * (J @ about_center @ J.transpose(1, 2)) + free

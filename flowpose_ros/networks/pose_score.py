@@ -1,4 +1,5 @@
-"""The probability that a pose is right, from what speaks for it: two logistic regressions."""
+"""How far poses can be trusted: the probability that one is right, from what speaks for it (two logistic regressions),
+and how much farther right ones are off than the flow makes believe."""
 
 from __future__ import annotations
 
@@ -23,6 +24,8 @@ class PoseScore(nn.Module):
         super().__init__()
         self.config = config
         self.rgb, self.rgbd = nn.Linear(config.rgb, 1), nn.Linear(config.rgbd, 1)
+        # What covariances from the flow's residuals are multiplied with, without and with depth.
+        self.register_buffer("stretch", torch.ones(2))
 
     def forward(self, witnesses: torch.Tensor) -> torch.Tensor:
         """Logits [B] of witnesses [B,rgb] or [B,rgbd]."""

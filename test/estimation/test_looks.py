@@ -12,7 +12,7 @@ from flowpose_ros.estimation.judge import judge, witnesses
 from flowpose_ros.estimation.batches import join
 from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
-from flowpose_ros.estimation.networks import CROP_SIZE, load_networks, load_pose_score
+from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
 from flowpose_ros.estimation.refine import settled
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, fitted_poses, refine_refpose
@@ -79,15 +79,17 @@ def poses(truth):
 
 
 def test_the_true_pose_seems_most_right(target, poses):
-    score = judge(target, target.look(poses), load_pose_score("", target.networks.device), DepthOptions())
+    score = judge(target, target.look(poses), DepthOptions())
     assert score[0] > score[1:].max() and (score >= 0).all() and (score <= 1).all()
 
 
 def test_a_score_of_other_witnesses_is_refused(tmp_path):
+    for name in ("genflow_t.safetensors", "scorer.safetensors"):
+        (tmp_path / name).symlink_to(shipped_folder() / name)
     old = PoseScore(PoseScoreConfig(3, 5))
     save_weights(tmp_path / "pose_score.safetensors", old.state_dict(), kind="pose_score", config=old.config)
     with pytest.raises(WeightsError, match=r"expected PoseScoreConfig\(rgb=4, rgbd=6\), got .*rgb=3.*calibrate"):
-        load_pose_score(str(tmp_path), torch.device("cpu"))
+        load_networks(str(tmp_path), "cpu")
 
 
 def test_each_witness_is_finite_even_where_nothing_is_seen(target, poses):
@@ -226,7 +228,7 @@ def test_refpose_without_its_network_says_what_is_missing(target, starts, tmp_pa
 
 
 def test_the_geometry_network_is_loaded_where_there_is_one_and_must_fit_the_features(tmp_path):
-    for name in ("genflow_t.safetensors", "scorer.safetensors"):
+    for name in ("genflow_t.safetensors", "scorer.safetensors", "pose_score.safetensors"):
         (tmp_path / name).symlink_to(shipped_folder() / name)
     assert load_networks(str(tmp_path), "cpu").geometry is None
     for width in (96, 64):
