@@ -38,6 +38,8 @@ class FlowVoteOptions:
 
     flowed: int = option(12, "best templates by the classifier, from which flow to the query is sought", low=1, high=64)
     voters: int = option(4, "of those, the ones with the surest flow, which vote", low=1, high=32)
+    combine: str = option("medoid", "what the votes for a pixel become: the one nearest to all others, or their mean",
+                          choices=("medoid", "mean"))
     apart_deg: float = option(12.0, "templates are at least this far apart, degrees", low=0.0, high=90.0)
     min_certainty: float = option(0.3, "least certainty of a flow vector that votes", low=0.0, high=1.0)
     agree_of_diameter: float = option(0.15, "a cell whose medoid is farther than this share of the diameter from all "
@@ -69,8 +71,9 @@ def coarse_flow_vote(target: Target, detection: Detection, templates: TemplateFe
     update = last_update(target, look)
     own, sure = pose_of(target, look, update, depth_options, generator), flow_confidence(update)
     order = best_of(sure, len(sure))
-    xyz, weight = medoid(take(warp(update, look, camera, options.min_certainty), order[:options.voters]),
-                         options.agree_of_diameter * shape.diameter)
+    votes = take(warp(update, look, camera, options.min_certainty), order[:options.voters])
+    xyz, weight = (mean_vote(votes) if options.combine == "mean" else
+                   medoid(votes, options.agree_of_diameter * shape.diameter))
     T_crop, found = pose_of_votes(xyz, weight, camera, target.frame.depth_crop(camera), shape.diameter, options,
                                   depth_options, generator)
     each = Hypotheses(own[order], sure[order])
@@ -131,6 +134,14 @@ def medoid(votes: Votes, agree: float) -> tuple[torch.Tensor, torch.Tensor]:
     count = present.sum(1)
     share = torch.where(count == 1, LONE, (nearest <= agree).float()) * (count > 0)
     return votes.xyz[best, cells], weight[cells, best] * share
+
+
+def mean_vote(votes: Votes) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean of each cell's votes, by their weights: xyz [N,3], and its mean weight [N]. What the medoid is compared
+    with (RefPose's ablation): one voter that is wrong moves it."""
+    total, count = votes.weight.sum(0), (votes.weight > 0).sum(0)
+    xyz = (votes.xyz * votes.weight[..., None]).sum(0) / total.clamp_min(1e-6)[:, None]
+    return xyz, total / count.clamp_min(1)
 
 
 def pose_of_votes(xyz: torch.Tensor, weight: torch.Tensor, camera: CropCamera, depth: torch.Tensor | None,

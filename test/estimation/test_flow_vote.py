@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flowpose_ros.estimation.coarse_flow_vote import (CELL, LONE, FlowVoteOptions, Votes, coarse_flow_vote,
-                                                      flow_confidence, medoid, pose_of_votes, warp)
+                                                      flow_confidence, mean_vote, medoid, pose_of_votes, warp)
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.networks import load_networks
@@ -111,6 +111,13 @@ def test_the_medoid_leaves_out_a_voter_that_is_wrong():
     xyz = torch.tensor([[[0.0, 0, 0]], [[0.001, 0, 0]], [[0.5, 0, 0]]])
     point, weight = medoid(Votes(xyz, torch.tensor([[0.6], [0.9], [0.8]])), 0.01)
     assert point[0, 0] < 0.01 and weight[0] >= 0.6
+
+
+def test_the_mean_is_moved_by_a_voter_that_is_wrong():
+    xyz = torch.tensor([[[0.0, 0, 0], [1.0, 2, 3]], [[0.001, 0, 0], [0, 0, 0]], [[0.5, 0, 0], [0, 0, 0]]])
+    point, weight = mean_vote(Votes(xyz, torch.tensor([[0.6, 0.8], [0.6, 0.0], [0.8, 0.0]])))
+    assert point[0, 0] == pytest.approx((0.6 * 0.001 + 0.8 * 0.5) / 2) and point[1].tolist() == [1, 2, 3]
+    assert weight.tolist() == pytest.approx([2 / 3, 0.8])
 
 
 def test_cells_of_one_vote_of_none_and_of_quarrel():
