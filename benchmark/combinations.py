@@ -1,5 +1,5 @@
-"""Coarse stages and refinements in every combination, and what auto makes of them: scores and seconds per object,
-measured in one run, and how many times the fastest each takes.
+"""Coarse stages and refinements combined, and what auto makes of them: scores and seconds per object, measured in one
+run, and how many times the fastest each takes.
 
     python benchmark/combinations.py path/to/bop/dataset
     python benchmark/combinations.py --synthetic 40 --depth off
@@ -11,7 +11,6 @@ is the average recall by MSSD.
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 import time
 from dataclasses import dataclass
@@ -34,6 +33,10 @@ from flowpose_ros.evaluation.table import format_table  # noqa: E402
 from flowpose_ros.evaluation.targets import targets_from_ground_truth  # noqa: E402
 from flowpose_ros.objects.catalogue import Catalogue  # noqa: E402
 from flowpose_ros.records import Detection  # noqa: E402
+
+
+COMBINATIONS = [f"{coarse}+{refiner}" for coarse in COARSE for refiner in REFINERS]
+SINGLE = [name for name in COMBINATIONS if "auto" not in name]
 
 
 @dataclass(frozen=True)
@@ -99,18 +102,17 @@ def main() -> int:
     parser.add_argument("dataset", nargs="?", type=Path, default=ROOT / "demo", help="BOP dataset (default: the demo)")
     parser.add_argument("--synthetic", metavar="N", type=int, help="N synthetic scenes in place of a dataset")
     parser.add_argument("--depth", nargs="+", choices=("off", "on"), default=["off", "on"])
-    parser.add_argument("--coarse", nargs="+", choices=tuple(COARSE), default=list(COARSE))
-    parser.add_argument("--refiner", nargs="+", choices=tuple(REFINERS), default=["genflow"],
-                        help="refpose and auto need weights of the geometry network (default: genflow)")
+    parser.add_argument("--combinations", nargs="+", choices=COMBINATIONS, default=SINGLE + ["auto+genflow", "auto+auto"],
+                        metavar="COARSE+REFINER", help=f"of {', '.join(COMBINATIONS)}")
     parser.add_argument("--weights", default="", help="folder of weights (default: the shipped ones)")
     args = parser.parse_args()
     try:
         scenes = scenes_of(args.dataset, args.synthetic)
         for depth in args.depth:
             found = {}
-            for coarse, refiner in itertools.product(args.coarse, args.refiner):
+            for title in args.combinations:
+                coarse, refiner = title.split("+")
                 options = EstimatorOptions(coarse=coarse, refiner=refiner, depth=depth, weights=args.weights)
-                title = f"{coarse} + {refiner}"
                 found[title] = (on_synthetic if args.synthetic else on_dataset)(scenes, options, title)
             fastest = min(outcome.seconds for outcome in found.values())
             names = list(next(iter(found.values())).scores)

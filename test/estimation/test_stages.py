@@ -1,13 +1,22 @@
 """Whatever stages are chosen: the demo clip's objects are found, and doubt brings in the second stage."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from flowpose_ros.estimation.estimator import COARSE, REFINERS, Estimator, EstimatorOptions
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.evaluation.metrics import mssd
+from flowpose_ros.geometry.symmetry import SymmetryAxis, SymmetryGroup
+from flowpose_ros.objects.catalogue import Catalogue, ObjectModel
+from flowpose_ros.records import Detection, Frame
+from flowpose_ros.rendering.raycast import RaycastRenderer
+from training.objects import vertex_coloured
+from training.shapes import lathe
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 
@@ -22,6 +31,9 @@ def sample(dataset):
     return next(iter(dataset.samples()))
 
 
+QUICK = EstimatorOptions(hypotheses=2, turned=0, updated=1)
+
+
 def error(dataset, sample, estimate):
     """MSSD of an estimate, a share of the diameter."""
     (truth,) = (t for t in sample.ground_truth if t.label == estimate.label)
@@ -34,8 +46,7 @@ def error(dataset, sample, estimate):
 @pytest.mark.parametrize("refiner", [name for name in REFINERS if name != "auto"])
 @pytest.mark.parametrize("coarse", [name for name in COARSE if name != "auto"])
 def test_every_combination_finds_an_object(dataset, sample, coarse, refiner, depth):
-    options = EstimatorOptions(coarse=coarse, refiner=refiner, depth=depth, hypotheses=2, turned=0, updated=1)
-    estimator = Estimator(dataset.catalogue, options)
+    estimator = Estimator(dataset.catalogue, replace(QUICK, coarse=coarse, refiner=refiner, depth=depth))
     (estimate,) = estimator.estimate(sample.frame, sample.detections[:1]).estimates
     assert error(dataset, sample, estimate) < 0.1
 
@@ -52,6 +63,47 @@ def test_auto_asks_the_second_stage_only_in_doubt(dataset, sample, sure, laps, m
     (estimate,) = estimator.estimate(sample.frame, sample.detections[:1]).estimates
     assert asked == [*COARSE["auto"][:laps], *REFINERS["auto"][:laps]]
     assert error(dataset, sample, estimate) < 0.1
+
+
+def test_a_box_without_the_object_gets_a_low_score_and_no_pose_under_the_threshold(dataset, sample):
+    shown = sample.detections[0]
+    (width, height), size = sample.frame.image.shape[1::-1], shown.box[2:] - shown.box[:2]
+    corners = [np.array([x, y]) for x in (0.0, width - size[0]) for y in (0.0, height - size[1])]
+    away = max(corners, key=lambda corner: min(np.linalg.norm(corner + size / 2 - (d.box[:2] + d.box[2:]) / 2)
+                                               for d in sample.detections))
+    empty = Detection(shown.label, np.concatenate([away, away + size]))
+    estimator = Estimator(dataset.catalogue, QUICK)
+    true, false = estimator.estimate(sample.frame, [shown, empty]).estimates
+    assert false.score < 0.7 < 0.9 < true.score
+    estimator.options = replace(QUICK, score_threshold=0.8)
+    result = estimator.estimate(sample.frame, [empty])
+    assert not result.estimates
+    assert [(d.detection, d.reason) for d in result.dropped] == [(empty, "low_score")]
+
+
+@pytest.mark.parametrize("depth", ["on", "off"])
+def test_what_has_no_texture_and_looks_the_same_all_round_gets_a_pose_that_is_free_about_its_axis(depth):
+    shape = lathe(np.array([(0.0, -0.05), (0.035, -0.05), (0.05, 0.02), (0.02, 0.05), (0.0, 0.05)]), 1200)
+    mesh = vertex_coloured(shape, np.full((len(shape.faces), 3, 3), 0.5))
+    axis = SymmetryAxis(np.array([0.0, 0, 1]), np.zeros(3))
+    vase = ObjectModel("vase", None, mesh, SymmetryGroup(np.zeros((0, 4, 4)), (axis,)), None)
+    T, K = np.eye(4), np.array([[400.0, 0, 160], [0, 400.0, 120], [0, 0, 1]])
+    T[:3, :3] = Rotation.from_euler("xyz", [115, 20, 0], degrees=True).as_matrix()
+    T[:3, 3] = 0.02, -0.01, 0.5
+    view = RaycastRenderer().render(mesh, torch.from_numpy(T).float()[None], torch.from_numpy(K).float()[None],
+                                    (240, 320))
+    mask = view.mask[0].numpy()
+    image = np.where(mask[..., None], 255 * view.rgb[0].permute(1, 2, 0).numpy(), 200).astype(np.uint8)
+    frame = Frame(image, K, np.where(mask, view.depth[0].numpy(), 0.9).astype(np.float32))
+    v, u = np.nonzero(mask)
+    box = np.array([u.min() - 0.5, v.min() - 0.5, u.max() + 0.5, v.max() + 0.5])
+    estimator = Estimator(Catalogue([vase]), replace(QUICK, depth=depth))
+    (estimate,) = estimator.estimate(frame, [Detection("vase", box)]).estimates
+    found = estimate.T_cam_obj
+    assert mssd(found, T, mesh.vertices, vase.symmetries.transforms(0.1)) < 0.1 * mesh.diameter
+    along = np.concatenate([np.zeros(3), found[:3, :3] @ axis.direction])
+    across = np.concatenate([np.zeros(3), found[:3, :3] @ np.array([1.0, 0, 0])])
+    assert along @ estimate.covariance @ along > np.pi ** 2 / 3 > 4 * (across @ estimate.covariance @ across)
 
 
 def test_where_memory_is_short_smaller_batches_answer_and_where_there_is_none_the_next_frame_works(dataset, sample):

@@ -231,6 +231,8 @@ def test_without_autostart_it_waits_for_its_transitions(start_estimator, camera,
                        Transition.TRANSITION_CONFIGURE):
         request = {"transition": Transition(id=transition)}
         assert call(ChangeState, "/flowpose/change_state", node, **request).success, node.output
+        # Whatever takes long is done before the first image can come.
+        assert "obj_000001: 0%" in node.output
     wait_until(lambda: camera.topics["image"].get_subscription_count() == 0, "end of subscription", node)
     call(ChangeState, "/flowpose/change_state", node, transition=Transition(id=Transition.TRANSITION_ACTIVATE))
     assert camera.ask(0, 1 * SECOND, wait_until, node).detections
