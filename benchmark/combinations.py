@@ -113,7 +113,8 @@ def main() -> int:
             for title in args.combinations:
                 coarse, refiner = title.split("+")
                 options = EstimatorOptions(coarse=coarse, refiner=refiner, depth=depth, weights=args.weights)
-                found[title] = (on_synthetic if args.synthetic else on_dataset)(scenes, options, title)
+                found[title] = outcome = (on_synthetic if args.synthetic else on_dataset)(scenes, options, title)
+                print(f"{title}: {outcome}", file=sys.stderr, flush=True)  # the whole takes an hour
             fastest = min(outcome.seconds for outcome in found.values())
             names = list(next(iter(found.values())).scores)
             print(f"{'RGB-D' if depth == 'on' else 'RGB'}:")
