@@ -15,7 +15,6 @@ import argparse
 import os
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -24,9 +23,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import rclpy  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import qos_profile_sensor_data  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from tqdm import tqdm  # noqa: E402
@@ -36,6 +33,7 @@ from flowpose_ros.errors import FlowposeError  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, Sample  # noqa: E402
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
 from flowpose_ros.nodes.messages.frames import frame_messages, header_at  # noqa: E402
+from flowpose_ros.nodes.spin import listening  # noqa: E402
 from flowpose_ros.runtime.environment import local_ros_environment  # noqa: E402
 from flowpose_ros.runtime.node_process import NodeProcess  # noqa: E402
 
@@ -129,30 +127,16 @@ def main() -> int:
         dataset = BopDataset(args.dataset)
         samples = list(dataset.samples([i for i in dataset.images if i.scene_id == args.scene]))
         labels = [d.label for d in samples[0].detections][:args.objects]
-        rclpy.init()
-        client = rclpy.create_node("latency")
-        executor = SingleThreadedExecutor()
-        executor.add_node(client)
-        threading.Thread(target=_spin, args=(executor,), daemon=True).start()
-        player = Player(client, labels, args.depth != "off")
         parameters = {"objects": str(args.dataset / "models"), "labels": ",".join(labels), "mode": "track",
                       "depth": args.depth}
-        with tempfile.TemporaryDirectory() as logs, NodeProcess("estimator_node", Path(logs) / "log.txt", parameters):
+        with (tempfile.TemporaryDirectory() as logs, listening("latency") as client,
+              NodeProcess("estimator_node", Path(logs) / "log.txt", parameters)):
+            player = Player(client, labels, args.depth != "off")
             report(player, play(player, samples, args.rate, args.seconds))
-        executor.shutdown(timeout_sec=0)
-        client.destroy_node()
-        rclpy.try_shutdown()
     except FlowposeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _spin(executor: SingleThreadedExecutor) -> None:
-    try:
-        executor.spin()
-    except ExternalShutdownException:
-        pass
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -22,14 +21,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
 import matplotlib  # noqa: E402
-import rclpy  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from nodes.camera import Camera  # noqa: E402
 from nodes.faults import FAULTS, spoil  # noqa: E402
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
+from flowpose_ros.nodes.spin import listening  # noqa: E402
 from flowpose_ros.runtime.environment import local_ros_environment  # noqa: E402
 from flowpose_ros.runtime.node_process import NodeProcess  # noqa: E402
 
@@ -126,17 +124,12 @@ class FailingCamera:
 def soak(dataset: Path, seconds: float, rate: float, mode: str, seed: int, output: Path) -> list[str]:
     """Run node and camera for so long; the broken promises in words."""
     os.environ.update(local_ros_environment(), ROS_DOMAIN_ID=str(1 + os.getpid() % 100))
-    rclpy.init()
-    client = rclpy.create_node("soak")
-    executor = SingleThreadedExecutor()
-    executor.add_node(client)
-    threading.Thread(target=_spin, args=(executor,), daemon=True).start()
-    watch, camera = Watch(), Camera(client, dataset)
-    camera.keep(watch.take_poses)
-    camera.publish_masks(camera.samples[0].frame.image.shape[:2])
-    client.create_subscription(DiagnosticArray, "/diagnostics", watch.take_state, 10)
     parameters = {"objects": str(dataset / "models"), "mode": mode, "depth": "auto", "masks": "auto"}
-    with NodeProcess("estimator_node", output / "estimator.txt", parameters) as node:
+    with listening("soak") as client, NodeProcess("estimator_node", output / "estimator.txt", parameters) as node:
+        watch, camera = Watch(), Camera(client, dataset)
+        camera.keep(watch.take_poses)
+        camera.publish_masks(camera.samples[0].frame.image.shape[:2])
+        client.create_subscription(DiagnosticArray, "/diagnostics", watch.take_state, 10)
         if not _await(lambda: camera.connected() and watch.states, OBJECTS_READY_S, node, "the node to become active"):
             return ["the node did not become active"]
         failing, watch.started, watch.states = FailingCamera(camera, seed), time.monotonic(), []
@@ -147,17 +140,7 @@ def soak(dataset: Path, seconds: float, rate: float, mode: str, seed: int, outpu
         broken.append(f"ended {time.monotonic() - begin:.1f} s after it was asked to, expected 5")
     broken += judge(watch, seconds)
     report(watch, failing.sent, output)
-    executor.shutdown(timeout_sec=0)
-    client.destroy_node()
-    rclpy.try_shutdown()
     return broken
-
-
-def _spin(executor: SingleThreadedExecutor) -> None:
-    try:
-        executor.spin()
-    except ExternalShutdownException:
-        pass
 
 
 def _await(condition, timeout: float, node: NodeProcess, what: str) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from flowpose_ros.errors import FlowposeError
@@ -50,6 +53,28 @@ def run_program(body: Callable[[StopRequest], None], args: Sequence[str] | None 
     finally:
         rclpy.try_shutdown()
     return 0
+
+
+@contextmanager
+def listening(name: str) -> Iterator[Node]:
+    """A node of a program that is none itself, spun by a thread while the `with` block lasts."""
+    rclpy.init()
+    node, executor = rclpy.create_node(name), SingleThreadedExecutor()
+    executor.add_node(node)
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+
+    threading.Thread(target=spin, daemon=True).start()
+    try:
+        yield node
+    finally:
+        executor.shutdown(timeout_sec=0)
+        node.destroy_node()
+        rclpy.try_shutdown()
 
 
 def _live(node: RunningNode, stop: StopRequest) -> None:
