@@ -61,7 +61,7 @@ def train(config: GeometryTraining, refiner: Path, folder: Path, **run) -> Path:
         loss = GeometryLoss(network, features)
         # A network belongs to the features that it learnt from.
         return Lesson(network, lambda step: loss, "geometry network", "geometry", "geometry.safetensors",
-                      {"refiner": file_hash(refiner)})
+                      file_hash(refiner))
 
     return train_on_pairs(config, lesson_on, folder, **run)
 

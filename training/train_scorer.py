@@ -162,7 +162,7 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
     save_checkpoint(checkpoint, step=step, config=record, module=scorer,
                     average=average, optimiser=optimiser)
     path = folder / "scorer.safetensors"
-    save_weights(path, average.state, kind="scorer", config=scorer.config)
+    save_weights(path, average.state, kind="scorer", config=scorer.config, features=record["refiner"])
     return path
 
 

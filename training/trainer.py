@@ -7,7 +7,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -57,8 +57,8 @@ class PairTraining:
 class Lesson:
     """What a run teaches: the network that learns, on its device, and its loss at each step.
 
-    name: of the network, for people; kind, file: of its weights; belongs_to: what a checkpoint of it is good for
-    alone, beside its configuration.
+    name: of the network, for people; kind, file: of its weights; features: hash of the weights file whose features it
+    learns on, if any.
     """
 
     network: nn.Module
@@ -66,7 +66,7 @@ class Lesson:
     name: str
     kind: str
     file: str
-    belongs_to: dict[str, str] = field(default_factory=dict)
+    features: str | None = None
 
 
 def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], folder: Path, *, workers: int,
@@ -103,7 +103,7 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
     learner = Learner(network, *rates) if eager or not on_gpu else RecordedLearner(network, *rates, alone=replay.still)
     optimiser = learner.optimiser
     average = Average(network)
-    record = dataclasses.asdict(config) | lesson.belongs_to
+    record = dataclasses.asdict(config) | {"refiner": lesson.features}
     step = 0
     if checkpoint.exists():
         # The length of the run may change when it is continued; everything else may not.
@@ -120,7 +120,8 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
 
     def keep(step: int) -> Path:
         save_checkpoint(checkpoint, step=step, config=record, module=network, average=average, optimiser=optimiser)
-        save_weights(folder / lesson.file, average.state, kind=lesson.kind, config=network.config)
+        save_weights(folder / lesson.file, average.state, kind=lesson.kind, config=network.config,
+                     features=lesson.features)
         return folder / lesson.file
 
     running, begin = Running(log_every), time.monotonic()

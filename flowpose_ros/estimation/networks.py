@@ -12,7 +12,7 @@ from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.geometry_net import GeometryConfig, GeometryNet
 from flowpose_ros.networks.pose_score import PoseScore, PoseScoreConfig
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig
-from flowpose_ros.networks.weights import file_hash, load_network, shipped_folder
+from flowpose_ros.networks.weights import check_features, file_hash, load_network, shipped_folder
 
 CROP_SIZE = 128
 """Side in pixels of the crops that the shipped weights were trained on."""
@@ -46,17 +46,18 @@ def load_networks(folder: str, device: str) -> Networks:
 
     The refiner is the one file genflow_*.safetensors, of whatever size; the geometry network may be missing. Raises
     WeightsError when another file is missing, when one is broken or of another kind, when there are several refiners,
-    when the geometry network is for features of other widths, or when the pose score was fitted to other witnesses than
-    there are now.
+    when the scorer or the geometry network is for the features of another refiner, or when the pose score was fitted to
+    other witnesses than there are now.
     """
     root = _root(folder)
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     flow = load_network(_refiner(root), "genflow", GenFlowConfig, GenFlow)
     scorer = load_network(root / "scorer.safetensors", "scorer", ScorerConfig, Scorer)
+    check_features(root / "scorer.safetensors", _refiner(root))
     pose_score = _pose_score(root / "pose_score.safetensors")
     # On a CPU instance norms take twice as long with channels last.
     flow.to(chosen, memory_format=torch.channels_last if chosen.type == "cuda" else torch.contiguous_format)
-    geometry = _geometry(root / GEOMETRY, flow.config)
+    geometry = _geometry(root / GEOMETRY, flow.config, _refiner(root))
     return Networks(flow, scorer.to(chosen), pose_score.to(chosen), geometry and geometry.to(chosen), chosen, root,
                     file_hash(_refiner(root)))
 
@@ -77,10 +78,11 @@ def _pose_score(path: Path) -> PoseScore:
     return score
 
 
-def _geometry(path: Path, features: GenFlowConfig) -> GeometryNet | None:
+def _geometry(path: Path, features: GenFlowConfig, refiner: Path) -> GeometryNet | None:
     if not path.exists():
         return None
     network = load_network(path, "geometry", GeometryConfig, GeometryNet)
+    check_features(path, refiner)
     wanted, got = ((c.fine, c.coarse) for c in (features, network.config))
     if wanted != got:
         raise WeightsError(f"weights {path}: expected a network for features of {wanted} channels, got one for {got}")

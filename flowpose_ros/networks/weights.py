@@ -29,14 +29,16 @@ def shipped_folder() -> Path:
     return Path(str(files("flowpose_ros") / "weights"))
 
 
-def save_weights(path: Path, state: dict[str, torch.Tensor], *, kind: str, config: Any) -> None:
+def save_weights(path: Path, state: dict[str, torch.Tensor], *, kind: str, config: Any,
+                 features: str | None = None) -> None:
     """Write a network's state in half precision, with its kind and config dataclass in the header.
 
-    Equal states give equal files.
+    features: hash of the weights file whose features the network has learnt on, if any. Equal states give equal files.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     half = {k: v.detach().half().contiguous() if v.is_floating_point() else v for k, v in state.items()}
-    path.write_bytes(_ordered(save(half, {"kind": kind, "config": json.dumps(dataclasses.asdict(config))})))
+    header = {"kind": kind, "config": json.dumps(dataclasses.asdict(config))}
+    path.write_bytes(_ordered(save(half, header | ({"features": features} if features else {}))))
 
 
 def _ordered(file: bytes) -> bytes:
@@ -45,6 +47,16 @@ def _ordered(file: bytes) -> bytes:
     header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + file[end:]
+
+
+def check_features(path: Path, refiner: Path) -> None:
+    """Raise WeightsError when a network has learnt on the features of other weights than the file `refiner`; a file
+    that does not say is taken."""
+    with safe_open(str(path), "pt") as opened:
+        wanted = (opened.metadata() or {}).get("features")
+    if wanted not in (None, file_hash(refiner)):
+        raise WeightsError(f"weights {path}: expected a network for the features of {refiner.name} (sha256 "
+                           f"{file_hash(refiner):.12}...), got one for those of {wanted:.12}...")
 
 
 def load_config(path: Path, kind: str, config_class: type[Config]) -> Config:

@@ -24,7 +24,8 @@ from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.geometry.transforms import exp_so3, transform_points
 from flowpose_ros.networks.geometry_net import Geometry, GeometryConfig, GeometryNet
 from flowpose_ros.networks.pose_score import PoseScore, PoseScoreConfig
-from flowpose_ros.networks.weights import save_weights, shipped_folder
+from flowpose_ros.networks.scorer import Scorer
+from flowpose_ros.networks.weights import file_hash, save_weights, shipped_folder
 from flowpose_ros.objects.catalogue import ObjectModel
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.records import Frame
@@ -237,6 +238,21 @@ def test_the_geometry_network_is_loaded_where_there_is_one_and_must_fit_the_feat
         if width == 96:
             assert load_networks(str(tmp_path), "cpu").need_geometry().config == network.config
     with pytest.raises(WeightsError, match=r"geometry.safetensors: .*features of \(32, 96\) .*, got .*\(32, 64\)"):
+        load_networks(str(tmp_path), "cpu")
+
+
+@pytest.mark.parametrize("kind, network", [("scorer", Scorer()), ("geometry", GeometryNet())])
+def test_networks_for_the_features_of_another_refiner_are_refused(kind, network, tmp_path):
+    for path in shipped_folder().glob("*.safetensors"):
+        (tmp_path / path.name).symlink_to(path)
+    own = tmp_path / f"{kind}.safetensors"
+    for features in (file_hash(shipped_folder() / "genflow_t.safetensors"), None):
+        own.unlink()
+        save_weights(own, network.state_dict(), kind=kind, config=network.config, features=features)
+        load_networks(str(tmp_path), "cpu")
+    own.unlink()
+    save_weights(own, network.state_dict(), kind=kind, config=network.config, features="0" * 64)
+    with pytest.raises(WeightsError, match=rf"{kind}.safetensors: .*features of genflow_t.safetensors .*, got .*000000"):
         load_networks(str(tmp_path), "cpu")
 
 
