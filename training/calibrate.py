@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--weights", default="", help="folder of weights (default: the shipped ones)")
     parser.add_argument("--folder", type=Path, default=Path("runs/score"), help="where pose_score.safetensors goes")
     parser.add_argument("--count", type=int, default=120, help="scenes of training objects")
-    parser.add_argument("--held-out", type=int, default=60, help="scenes of held-out objects to report on")
+    parser.add_argument("--held-out", type=int, default=120, help="scenes of held-out objects to report on")
     parser.add_argument("--seed", type=int, default=7001)
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
