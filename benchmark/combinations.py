@@ -114,7 +114,7 @@ def main() -> int:
                 coarse, refiner = title.split("+")
                 options = EstimatorOptions(coarse=coarse, refiner=refiner, depth=depth, weights=args.weights)
                 found[title] = outcome = (on_synthetic if args.synthetic else on_dataset)(scenes, options, title)
-                print(f"{title}: {outcome}", file=sys.stderr, flush=True)  # the whole takes an hour
+                print(f"{title}: {outcome}", file=sys.stderr, flush=True)  # the table comes at the end
             fastest = min(outcome.seconds for outcome in found.values())
             names = list(next(iter(found.values())).scores)
             print(f"{'RGB-D' if depth == 'on' else 'RGB'}:")

@@ -4,9 +4,9 @@
     python benchmark/latency.py --objects 3 --rate 4
     python benchmark/latency.py path/to/bop/dataset --scene 48 --depth off
 
-A camera process of its own plays the clip there and back, each image stamped when it is sent; detections come with every
-tenth. The reference, measured in the same run, is what the node itself takes for a frame: what is above it is the way
-through messages, queues and DDS.
+The node runs in a process of its own; this one plays the clip there and back, each image stamped before it is sent, with
+detections for every tenth. The reference, measured in the same run, is what the node itself takes for a frame: what is
+above it is the way through messages, queues and DDS.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Player:
 
     def __init__(self, client, labels: list[str], depth: bool) -> None:
         self.labels, self.depth = labels, depth
-        self.arrived: dict[int, tuple[float, int]] = {}
+        self.arrived: dict[int, tuple[int, int]] = {}
         self.state: dict[str, float] = {}
         self._topics = {topic: client.create_publisher(kind, topic, qos_profile_sensor_data) for topic, kind in (
             ("image", Image), ("camera_info", CameraInfo), ("depth", Image), ("detections", Detection2DArray))
@@ -99,15 +99,13 @@ def play(player: Player, samples: list[Sample], rate: float, seconds: float) -> 
 def report(player: Player, stamps: list[int]) -> None:
     """Print rate, latency and the ratio to the node's own time for a frame."""
     stamps = [stamp for stamp in stamps if stamp - stamps[0] > SETTLED_S * 1e9]
-    came = [player.arrived[stamp] for stamp in stamps if stamp in player.arrived]
-    latency = np.array([(at - stamp) / 1e6 for stamp in stamps if stamp in player.arrived
-                        for at in [player.arrived[stamp][0]]])
-    poses = np.mean([count for _, count in came]) / len(player.labels)
-    own = player.state["total_p50_ms"]
-    seconds = (stamps[-1] - stamps[0]) / 1e9
+    answered = [(stamp, *player.arrived[stamp]) for stamp in stamps if stamp in player.arrived]
+    latency = np.array([(at - stamp) / 1e6 for stamp, at, _ in answered])
+    poses = np.mean([count for *_, count in answered]) / len(player.labels)
+    own, seconds = player.state["total_p50_ms"], (stamps[-1] - stamps[0]) / 1e9
     print(format_table(("objects", "sent", "answered", "Hz", "poses of objects", "p50 ms", "p95 ms", "most ms",
                         "node's own p50 ms", "p95 / own"),
-                       [(len(player.labels), len(stamps), len(came), (len(came) - 1) / seconds, poses,
+                       [(len(player.labels), len(stamps), len(answered), (len(answered) - 1) / seconds, poses,
                          *np.percentile(latency, (50, 95, 100)), own, np.percentile(latency, 95) / own)]))
     print(f"{len(os.sched_getaffinity(0))} CPU cores")
 

@@ -182,16 +182,16 @@ def draw(sets: dict[str, dict[bool, Answers]], score: PoseScore, path: Path) -> 
     share = np.linspace(0, 1, 101)
     for family, found in sets.items():
         for depth, answers in found.items():
-            line, style = (score.rgb, score.rgbd)[depth], dict(color=f"C{int(depth)}",
-                                                               linestyle="-" if family == "train" else "--")
-            label = f"{family.replace('_', ' ')}, {INPUTS[depth]} ({len(answers.errors)})"
+            style = {"color": f"C{int(depth)}", "linestyle": "-" if family == "train" else "--",
+                     "label": f"{family.replace('_', ' ')}, {INPUTS[depth]} ({len(answers.errors)})"}
+            line = score.rgbd if depth else score.rgb
             probability = torch.sigmoid(line(answers.witnesses)[:, 0]).detach()
             index = (probability * BINS).long().clamp_max(BINS - 1)
             bins = [b for b in range(BINS) if (index == b).sum() > 2]
             reliability.plot([float(probability[index == b].mean()) for b in bins],
-                             [float(answers.right[index == b].mean()) for b in bins], marker=".", label=label, **style)
-            surprise = (answers.surprise / score.stretch[int(depth)])[answers.right > 0].numpy()
-            coverage.plot(share, [(chi2.cdf(surprise, 6) <= p).mean() for p in share], label=label, **style)
+                             [float(answers.right[index == b].mean()) for b in bins], marker=".", **style)
+            within = chi2.cdf((answers.surprise / score.stretch[int(depth)])[answers.right > 0].numpy(), 6)
+            coverage.plot(share, [(within <= p).mean() for p in share], **style)
     reliability.set(title="score (bins of three and more)", xlabel="score", ylabel=f"share within {RIGHT} d (MSSD)")
     coverage.set(title="covariance of right answers", xlabel="probability of the ellipsoid", ylabel="share within it")
     for axes in (reliability, coverage):
