@@ -106,12 +106,21 @@ def calibration_error(probability: torch.Tensor, right: torch.Tensor, bins: int 
     return float(sum(gaps))
 
 
+def error_of_truth(probability: torch.Tensor, draws: int = 100) -> float:
+    """The mean calibration error of as many answers if their probabilities were true: few answers scatter in bins."""
+    rng = torch.Generator().manual_seed(0)
+    return float(np.mean([calibration_error(probability, torch.bernoulli(probability, generator=rng))
+                          for _ in range(draws)]))
+
+
 @torch.no_grad()
-def summary(answers: Answers, line: torch.nn.Linear) -> tuple[float, float, float]:
-    """Share of answers that are right, ECE, and the share that is wrong with a score over 0.5."""
+def summary(answers: Answers, line: torch.nn.Linear) -> tuple[float, float, float, float]:
+    """Share of answers that are right, ECE, what it would be if the score were true, and the share that is wrong with a
+    score over 0.5."""
     probability, right = torch.sigmoid(line(answers.witnesses)[:, 0]), answers.right
     false = (probability > 0.5) & (right == 0)
-    return float(right.mean()), calibration_error(probability, right), float(false.float().mean())
+    return (float(right.mean()), calibration_error(probability, right), error_of_truth(probability),
+            float(false.float().mean()))
 
 
 class Gatherer:
@@ -231,7 +240,7 @@ def main() -> None:
     # The covariances that were measured had been stretched already.
     score.stretch *= load_networks(args.weights, "cpu").pose_score.stretch
     save_weights(args.folder / "pose_score.safetensors", score.state_dict(), kind="pose_score", config=score.config)
-    print(format_table(("objects", "input", "n", "right", "ECE", "false > 0.5", "stretch left"), rows))
+    print(format_table(("objects", "input", "n", "right", "ECE", "ECE if true", "false > 0.5", "stretch left"), rows))
 
 
 if __name__ == "__main__":

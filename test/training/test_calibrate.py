@@ -36,8 +36,8 @@ def test_the_ranking_is_kept_and_its_scale_and_offset_are_found(line):
 
 def test_the_score_is_the_probability_of_being_right(line):
     answers = answers_of(1)
-    right, error, false = summary(answers, line)
-    assert 0.3 < right < 0.5 and error < 0.05 and false < 0.15
+    right, error, least, false = summary(answers, line)
+    assert 0.3 < right < 0.5 and 0.005 < least < 0.03 and error < 0.05 and false < 0.15
     assert calibration_error(torch.ones(SCENES), answers.right) == pytest.approx(1 - right, abs=1e-6)
 
 
