@@ -14,6 +14,9 @@ from flowpose_ros.objects.catalogue import ObjectModel
 from flowpose_ros.records import Frame
 from flowpose_ros.rendering.renderer import Renderer, Rendering
 
+FARTHEST = 1000.0
+"""Metres; what a depth image says beyond is noise, whose squares may be no numbers any more."""
+
 
 @dataclass(frozen=True)
 class FrameTensors:
@@ -25,12 +28,12 @@ class FrameTensors:
 
     @staticmethod
     def of(frame: Frame, use_depth: bool, device: torch.device) -> FrameTensors:
-        """The tensors of a frame; depth only if asked for and valid somewhere."""
+        """The tensors of a frame; depth only if asked for and valid somewhere, and 0 where it is not from 0 to FARTHEST."""
         image = torch.from_numpy(np.ascontiguousarray(frame.image)).to(device).permute(2, 0, 1).float() / 255
         depth = None
         if use_depth and frame.depth is not None:
             depth = torch.from_numpy(np.ascontiguousarray(frame.depth, dtype=np.float32)).to(device)
-            depth = depth.nan_to_num(0.0, 0.0, 0.0).clamp_min(0)
+            depth = torch.where((depth > 0) & (depth < FARTHEST), depth, 0.0)
             depth = depth if depth.any() else None
         return FrameTensors(image, depth, torch.from_numpy(np.asarray(frame.K)).float().to(device))
 

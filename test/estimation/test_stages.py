@@ -15,6 +15,7 @@ from flowpose_ros.geometry.symmetry import SymmetryAxis, SymmetryGroup
 from flowpose_ros.objects.catalogue import Catalogue, ObjectModel
 from flowpose_ros.records import Detection, Frame
 from flowpose_ros.rendering.raycast import RaycastRenderer
+from flowpose_ros.tracking.tracker import Tracker, TrackerOptions
 from training.objects import vertex_coloured
 from training.shapes import lathe
 
@@ -104,6 +105,19 @@ def test_what_has_no_texture_and_looks_the_same_all_round_gets_a_pose_that_is_fr
     along = np.concatenate([np.zeros(3), found[:3, :3] @ axis.direction])
     across = np.concatenate([np.zeros(3), found[:3, :3] @ np.array([1.0, 0, 0])])
     assert along @ estimate.covariance @ along > np.pi ** 2 / 3 > 4 * (across @ estimate.covariance @ across)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_depth_of_random_bytes_costs_no_frame(dataset, sample, seed):
+    frame = sample.frame
+    noise = np.frombuffer(np.random.default_rng(seed).bytes(4 * frame.depth.size), "<f4").reshape(frame.depth.shape)
+    tracker = Tracker(Estimator(dataset.catalogue, QUICK), TrackerOptions())
+    tracker.absorb(replace(frame, stamp_ns=1), sample.detections[:1])
+    assert tracker.tracks
+    result = tracker.follow(replace(frame, depth=noise, stamp_ns=2))
+    assert len(result.estimates) + len(result.dropped) == 1
+    for estimate in result.estimates:
+        assert np.isfinite(estimate.T_cam_obj).all() and np.isfinite(estimate.covariance).all()
 
 
 def test_where_memory_is_short_smaller_batches_answer_and_where_there_is_none_the_next_frame_works(dataset, sample):
