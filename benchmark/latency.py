@@ -4,8 +4,8 @@
     python benchmark/latency.py --objects 3 --rate 4
     python benchmark/latency.py path/to/bop/dataset --scene 48 --depth off
 
-The node runs in a process of its own; this one plays the clip there and back, each image stamped before it is sent, with
-detections for every tenth. The reference, measured in the same run, is what the node itself takes for a frame: what is
+The node runs in a process of its own; this one plays the clip there and back, each image stamped before it is sent,
+with detections for every tenth. The reference, measured in the same run, is what the node itself takes for a frame: what is
 above it is the way through messages, queues and DDS.
 """
 

@@ -28,7 +28,7 @@ class FrameTensors:
 
     @staticmethod
     def of(frame: Frame, use_depth: bool, device: torch.device) -> FrameTensors:
-        """The tensors of a frame; depth only if asked for and valid somewhere, and 0 where it is not from 0 to FARTHEST."""
+        """The tensors of a frame; depth only if asked for and valid somewhere, 0 where it is not up to FARTHEST."""
         image = torch.from_numpy(np.ascontiguousarray(frame.image)).to(device).permute(2, 0, 1).float() / 255
         depth = None
         if use_depth and frame.depth is not None:
