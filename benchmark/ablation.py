@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,10 @@ VARIANTS = (DEFAULT, *(Variant(f"{n} templates", templates=n) for n in (64, 256)
             *(Variant(f"{n} templates flowed", vote=FlowVoteOptions(flowed=n)) for n in (4, 24)))
 
 
+REFINERS = {"genflow": (refine_genflow, GenFlowOptions), "refpose": (refine_refpose, RefPoseOptions)}
+RENDERS = (1, 3, 5)
+
+
 class CoarseTrial:
     """Tries the coarse stage on cases."""
 
@@ -108,10 +112,8 @@ def coarse_table(cases: list[Case], networks: Networks, depth: bool) -> str:
 
 def refiner_table(cases: list[Case], networks: Networks, depth: bool) -> str:
     """Both refiners with one render and more."""
-    refiners = {f"genflow, {n}": lambda target, first, *rest, n=n: refine_genflow(
-        target, first, replace(GenFlowOptions(), iterations=n), *rest) for n in (1, 3, 5)}
-    refiners |= {f"refpose, {n}": lambda target, first, *rest, n=n: refine_refpose(
-        target, first, replace(RefPoseOptions(), iterations=n), *rest) for n in (1, 3, 5)}
+    refiners = {f"{name}, {n}": lambda target, first, *rest, refine=refine, options=options(iterations=n): refine(
+        target, first, options, *rest) for name, (refine, options) in REFINERS.items() for n in RENDERS}
     return table_of(validate(cases, networks, (depth,), 9001, refiners, {"nominal": starts()["nominal"]}))
 
 

@@ -5,8 +5,8 @@
     python benchmark/latency.py path/to/bop/dataset --scene 48 --depth off
 
 The node runs in a process of its own; this one plays the clip there and back, each image stamped before it is sent,
-with detections for every tenth. The reference, measured in the same run, is what the node itself takes for a frame: what is
-above it is the way through messages, queues and DDS.
+with detections for every tenth. The reference, measured in the same run, is what the node itself takes for a frame:
+what is above it is the way through messages, queues and DDS.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray  # noqa: E402
 from flowpose_ros.errors import FlowposeError  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, Sample  # noqa: E402
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
-from flowpose_ros.nodes.messages.frames import frame_messages, header_at  # noqa: E402
+from flowpose_ros.nodes.messages.frames import frame_messages, header_at, stamp_ns  # noqa: E402
 from flowpose_ros.nodes.spin import listening  # noqa: E402
 from flowpose_ros.runtime.environment import local_ros_environment  # noqa: E402
 from flowpose_ros.runtime.node_process import NodeProcess  # noqa: E402
@@ -71,8 +71,7 @@ class Player:
         return bool(self.arrived) and self.arrived[max(self.arrived)][1] >= len(self.labels)
 
     def _take(self, message: Detection3DArray) -> None:
-        stamp = message.header.stamp
-        self.arrived[stamp.sec * 1_000_000_000 + stamp.nanosec] = time.time_ns(), len(message.detections)
+        self.arrived[stamp_ns(message)] = time.time_ns(), len(message.detections)
 
     def _take_state(self, message: DiagnosticArray) -> None:
         self.state = {value.key: float(value.value) for value in message.status[0].values}

@@ -16,7 +16,7 @@ from flowpose_ros.networks.weights import check_features, file_hash, load_networ
 
 CROP_SIZE = 128
 """Side in pixels of the crops that the shipped weights were trained on."""
-GEOMETRY = "geometry.safetensors"
+SCORER, GEOMETRY = "scorer.safetensors", "geometry.safetensors"
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,23 @@ def load_networks(folder: str, device: str) -> Networks:
 
     The refiner is the one file genflow_*.safetensors, of whatever size; the geometry network may be missing. Raises
     WeightsError when another file is missing, when one is broken or of another kind, when there are several refiners,
-    when the scorer or the geometry network is for the features of another refiner, or when the pose score was fitted to
-    other witnesses than there are now.
+    when the scorer or the geometry network is for the features of another refiner or the latter for other widths, or
+    when the pose score was fitted to other witnesses than there are now.
     """
     root = _root(folder)
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    flow = load_network(_refiner(root), "genflow", GenFlowConfig, GenFlow)
-    scorer = load_network(root / "scorer.safetensors", "scorer", ScorerConfig, Scorer)
-    check_features(root / "scorer.safetensors", _refiner(root))
+    refiner = _refiner(root)
+    flow, fingerprint = load_network(refiner, "genflow", GenFlowConfig, GenFlow), file_hash(refiner)
+    scorer = load_network(root / SCORER, "scorer", ScorerConfig, Scorer)
+    geometry = _geometry(root / GEOMETRY, flow.config)
+    for path in (root / SCORER, root / GEOMETRY):
+        if path.exists():
+            check_features(path, refiner, fingerprint)
     pose_score = _pose_score(root / "pose_score.safetensors")
     # On a CPU instance norms take twice as long with channels last.
     flow.to(chosen, memory_format=torch.channels_last if chosen.type == "cuda" else torch.contiguous_format)
-    geometry = _geometry(root / GEOMETRY, flow.config, _refiner(root))
     return Networks(flow, scorer.to(chosen), pose_score.to(chosen), geometry and geometry.to(chosen), chosen, root,
-                    file_hash(_refiner(root)))
+                    fingerprint)
 
 
 def _refiner(root: Path) -> Path:
@@ -78,11 +81,10 @@ def _pose_score(path: Path) -> PoseScore:
     return score
 
 
-def _geometry(path: Path, features: GenFlowConfig, refiner: Path) -> GeometryNet | None:
+def _geometry(path: Path, features: GenFlowConfig) -> GeometryNet | None:
     if not path.exists():
         return None
     network = load_network(path, "geometry", GeometryConfig, GeometryNet)
-    check_features(path, refiner)
     wanted, got = ((c.fine, c.coarse) for c in (features, network.config))
     if wanted != got:
         raise WeightsError(f"weights {path}: expected a network for features of {wanted} channels, got one for {got}")

@@ -49,14 +49,14 @@ def _ordered(file: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + file[end:]
 
 
-def check_features(path: Path, refiner: Path) -> None:
-    """Raise WeightsError when a network has learnt on the features of other weights than the file `refiner`; a file
-    that does not say is taken."""
+def check_features(path: Path, refiner: Path, fingerprint: str) -> None:
+    """Raise WeightsError when a network has learnt on the features of other weights than the file `refiner`, whose hash
+    is `fingerprint`; a file that does not say is taken."""
     with safe_open(str(path), "pt") as opened:
         wanted = (opened.metadata() or {}).get("features")
-    if wanted not in (None, file_hash(refiner)):
+    if wanted not in (None, fingerprint):
         raise WeightsError(f"weights {path}: expected a network for the features of {refiner.name} (sha256 "
-                           f"{file_hash(refiner):.12}...), got one for those of {wanted:.12}...")
+                           f"{fingerprint:.12}...), got one for those of {wanted:.12}...")
 
 
 def load_config(path: Path, kind: str, config_class: type[Config]) -> Config:

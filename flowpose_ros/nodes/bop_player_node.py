@@ -20,7 +20,7 @@ from flowpose_ros.evaluation.bop_dataset import ImageId, detections_of
 from flowpose_ros.evaluation.detections import ImageDetections, read_detections
 from flowpose_ros.nodes.bop_stream import BopStream, StreamOptions
 from flowpose_ros.nodes.discovery import RESEND_S, SETTLE_S
-from flowpose_ros.nodes.messages.frames import frame_messages, header_at
+from flowpose_ros.nodes.messages.frames import frame_messages, header_at, stamp_ns
 from flowpose_ros.nodes.parameters import declare_options, read_options
 from flowpose_ros.nodes.spin import run
 from flowpose_ros.options import check_options, option
@@ -174,8 +174,7 @@ class BopPlayerNode(Node):
 
     def _take_answer(self, message: Detection3DArray) -> None:
         self._poses_found = len(message.detections)
-        stamp = message.header.stamp
-        self._answered_ns = max(self._answered_ns, stamp.sec * 1_000_000_000 + stamp.nanosec)
+        self._answered_ns = max(self._answered_ns, stamp_ns(message))
 
 
 def main(args: list[str] | None = None) -> int:

@@ -25,6 +25,7 @@ from flowpose_ros.evaluation.score_tables import Table, object_table, timing_tab
 from flowpose_ros.evaluation.scores import Evaluation, evaluate
 from flowpose_ros.evaluation.targets import targets_from_ground_truth
 from flowpose_ros.nodes.bop_stream import BopStream, StreamOptions
+from flowpose_ros.nodes.messages.frames import stamp_ns
 from flowpose_ros.nodes.messages.poses import transform_matrix
 from flowpose_ros.nodes.parameters import declare_options, read_options
 from flowpose_ros.nodes.spin import run
@@ -98,14 +99,14 @@ class EvaluatorNode(Node):
         return True
 
     def _take_detections(self, message: Detection2DArray) -> None:
-        stamp = _nanoseconds(message)
+        stamp = stamp_ns(message)
         self._latest = time.monotonic()
         if self._stream.image_at(stamp) is not None:
             self._shown.setdefault(stamp, self._latest)
 
     def _take_poses(self, message: Detection3DArray) -> None:
         self._latest = time.monotonic()
-        stamp = _nanoseconds(message)
+        stamp = stamp_ns(message)
         if self._stream.image_at(stamp) is not None and stamp not in self._latencies:
             self._latencies[stamp] = self._latest - self._shown.setdefault(stamp, self._latest)
             known = tuple(detection for detection in message.detections if self._knows(detection))
@@ -130,7 +131,7 @@ class EvaluatorNode(Node):
         if None in transforms and now - answer.arrived < TF_PATIENCE_S:
             return False
         self._without_tf += transforms.count(None)
-        stamp = _nanoseconds(answer)
+        stamp = stamp_ns(answer)
         for detection, transform in zip(answer.detections, transforms):
             if transform is not None:
                 hypothesis = detection.results[0].hypothesis
@@ -162,10 +163,6 @@ class EvaluatorNode(Node):
 
 def _records(table: Table) -> list[dict[str, object]]:
     return [dict(zip(table.header, row)) for row in table.rows]
-
-
-def _nanoseconds(message) -> int:
-    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
 
 
 def main(args: list[str] | None = None) -> int:

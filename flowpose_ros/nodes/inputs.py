@@ -12,6 +12,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
+from flowpose_ros.nodes.messages.frames import stamp_ns
 from flowpose_ros.runtime.frame_assembler import EXTRAS, AssemblerOptions, Bundle, FrameAssembler, Stream
 from flowpose_ros.runtime.watchdog import InputStatus
 
@@ -90,9 +91,8 @@ class CameraInputs:
                          and self._node.count_publishers(self._subscriptions[extra].topic_name)}
             for assembler, _ in self._lanes:
                 assembler.published = published
-        stamp = message.header.stamp
         for assembler, on_bundle in self._lanes:
-            bundle = assembler.add(stream, stamp.sec * 1_000_000_000 + stamp.nanosec, message)
+            bundle = assembler.add(stream, stamp_ns(message), message)
             if bundle is not None:
                 on_bundle(bundle)
 

@@ -19,6 +19,7 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 from flowpose_ros.errors import BagError
 from flowpose_ros.nodes.bags import BagReader, BagWriter, Recorded, type_name
 from flowpose_ros.nodes.discovery import RESEND_S, SETTLE_S
+from flowpose_ros.nodes.messages.frames import stamp_ns
 from flowpose_ros.nodes.parameters import declare_options, read_options
 from flowpose_ros.nodes.spin import run_program
 from flowpose_ros.runtime.frame_assembler import FrameAssembler, Stream
@@ -115,7 +116,7 @@ class _Session:
             return []
         given = self._inputs[topic]
         try:
-            stamp = _stamp_ns(deserialize_message(message.data, given.message_type))
+            stamp = stamp_ns(deserialize_message(message.data, given.message_type))
         except Exception as error:  # what the type support raises is not documented
             raise BagError(f"{topic}: expected a {given.message_type.__name__}, got {len(message.data)} bytes "
                            f"that are none: {error}") from error
@@ -160,16 +161,12 @@ class _Session:
         return True
 
     def _take_poses(self, data: bytes) -> None:
-        self._answers[_stamp_ns(deserialize_message(data, Detection3DArray))] = data
+        self._answers[stamp_ns(deserialize_message(data, Detection3DArray))] = data
 
     def _take_tf(self, data: bytes) -> None:
         transforms = deserialize_message(data, TFMessage).transforms
         if transforms:
-            self._transforms.setdefault(_stamp_ns(transforms[0]), []).append(data)
-
-
-def _stamp_ns(message) -> int:
-    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+            self._transforms.setdefault(stamp_ns(transforms[0]), []).append(data)
 
 
 def main(args: list[str] | None = None) -> int:

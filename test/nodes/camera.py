@@ -7,7 +7,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
 from flowpose_ros.evaluation.bop_dataset import BopDataset
-from flowpose_ros.nodes.messages.frames import frame_messages, header_at
+from flowpose_ros.nodes.messages.frames import frame_messages, header_at, stamp_ns
 
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 FRAME_ID = "camera_optical"
@@ -77,7 +77,6 @@ class Camera:
         return self.answers.get(stamp_ns)
 
     def _take(self, message):
-        stamp = message.header.stamp
-        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
-        self.answers[stamp_ns], self.arrived[stamp_ns] = message, time.monotonic()
+        stamp = stamp_ns(message)
+        self.answers[stamp], self.arrived[stamp] = message, time.monotonic()
         self._listener(message)

@@ -21,6 +21,11 @@ def header_at(stamp_ns: int, frame_id: str) -> Header:
     return header
 
 
+def stamp_ns(message: Any) -> int:
+    """The stamp in nanoseconds of a message with a header."""
+    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+
+
 def frame_messages(header: Header, frame: Frame, detections: Sequence[Detection],
                    masks_size: tuple[int, int] | None = None) -> dict[str, Any]:
     """The messages of a frame by topic, in the order to send them: the last completes it. Depth where the frame has it;
