@@ -177,10 +177,10 @@ class CleanView:
 
 
 def resized_intrinsics(K: np.ndarray, factor: float) -> np.ndarray:
-    """K [3,3] of the same view with `factor` times the pixels; integer coordinates are pixel centres."""
+    """K [...,3,3] of the same view with `factor` times the pixels; integer coordinates are pixel centres."""
     K_new = K.copy()
-    K_new[:2] *= factor
-    K_new[:2, 2] += (factor - 1) / 2
+    K_new[..., :2, :] *= factor
+    K_new[..., :2, 2] += (factor - 1) / 2
     return K_new
 
 

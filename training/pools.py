@@ -67,14 +67,23 @@ class ObjectPool:
 
     def draw(self, rng: np.random.Generator, seed: int) -> PoolObject:
         """A random object; `seed` names the procedural one."""
-        if not self.paths or rng.random() < PROCEDURAL_SHARE:
-            return self._remember(f"procedural/{seed}", lambda: self._procedural(seed))
-        path = self.paths[rng.integers(len(self.paths))]
+        scan = None
+        if self.paths and rng.random() >= PROCEDURAL_SHARE:
+            scan = self.scanned(self.paths[rng.integers(len(self.paths))])
+        return scan or self._remember(f"procedural/{seed}", lambda: self.procedural(seed))
+
+    def scanned(self, path: Path) -> PoolObject | None:
+        """The object of one of `paths`; None for a broken mesh."""
         try:
             return self._remember(str(path), lambda: self._scanned(path))
         except FlowposeError as error:
             self.skipped[path.parent.name] = str(error)
-            return self._remember(f"procedural/{seed}", lambda: self._procedural(seed))
+            return None
+
+    def procedural(self, seed: int) -> PoolObject:
+        """The procedural object of a seed, made anew."""
+        made = random_object(seed, self.family)
+        return PoolObject(made.mesh, made.symmetries, made.shape_symmetries)
 
     def _remember(self, key: str, make) -> PoolObject:
         if key in self._loaded:
@@ -84,10 +93,6 @@ class ObjectPool:
             if len(self._loaded) > self.keep:
                 self._loaded.popitem(last=False)
         return self._loaded[key]
-
-    def _procedural(self, seed: int) -> PoolObject:
-        made = random_object(seed, self.family)
-        return PoolObject(made.mesh, made.symmetries, made.shape_symmetries)
 
     @staticmethod
     def _scanned(path: Path) -> PoolObject:

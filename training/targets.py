@@ -15,9 +15,13 @@ class FlowTarget:
     visible: np.ndarray
 
 
+LEAST_TOLERANCE, TOLERANCE = 0.003, 0.02
+"""Depth difference under which a point counts as seen (METHOD A.6): metres, and share of the diameter."""
+
+
 def depth_tolerance(diameter: float) -> float:
-    """Depth difference under which a point counts as seen, metres (METHOD A.6)."""
-    return max(0.003, 0.02 * diameter)
+    """Depth difference under which a point counts as seen, metres."""
+    return max(LEAST_TOLERANCE, TOLERANCE * diameter)
 
 
 def flow_target(xyz: np.ndarray, normal: np.ndarray, mask: np.ndarray, depth_true: np.ndarray,

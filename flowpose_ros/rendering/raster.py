@@ -65,13 +65,22 @@ class RasterRenderer:
 
 
 def _render(mesh: MeshTable, T_cam_obj: torch.Tensor, K: torch.Tensor, size: tuple[int, int]) -> Rendering:
-    B, (height, width), faces = len(T_cam_obj), size, len(mesh.table)
+    B, faces = len(T_cam_obj), len(mesh.table)
     R, t = T_cam_obj[:, :3, :3].double(), T_cam_obj[:, :3, 3].double()
     corners = torch.einsum("bij,fkj->bfki", R, mesh.table[:, :, 6:9].double()) + t[:, None, None]
     view = torch.arange(B, device=t.device).repeat_interleave(faces)
-    seen = visible_triangles(corners.reshape(-1, 3, 3), view, K, size)
-    image = torch.zeros(B * height * width, 10, device=t.device)
-    image[seen.pixel] = _shaded(mesh, seen, seen.triangle % faces, T_cam_obj[:, :3, :3], K, size)
+    face = torch.arange(faces, device=t.device).repeat(B)
+    return render_triangles(mesh, corners.reshape(-1, 3, 3), view, face, T_cam_obj[:, :3, :3], K, size)
+
+
+def render_triangles(mesh: MeshTable, corners: torch.Tensor, view: torch.Tensor, face: torch.Tensor, R: torch.Tensor,
+                     K: torch.Tensor, size: tuple[int, int]) -> Rendering:
+    """Template views of N triangles: corners [N,3,3] double in the camera frame of their view [N], metres; face [N] in
+    the mesh's table; R [B,3,3], K [B,3,3] of the views."""
+    B, (height, width) = len(K), size
+    seen = visible_triangles(corners, view, K, size)
+    image = torch.zeros(B * height * width, 10, device=corners.device)
+    image[seen.pixel] = _shaded(mesh, seen, face[seen.triangle], R, K, size)
     image = image.reshape(B, height, width, 10).permute(0, 3, 1, 2).contiguous()
     depth = image[:, 9]
     return Rendering(image[:, 0:3], depth, image[:, 3:6], image[:, 6:9], depth > 0)
@@ -90,11 +99,11 @@ def _shaded(mesh: MeshTable, seen: Visible, face: torch.Tensor, R: torch.Tensor,
     along = (normal * ray).sum(1, keepdim=True)
     normal = torch.where(along > 0, -normal, normal)
     light = TEMPLATE_AMBIENT + (1 - TEMPLATE_AMBIENT) * along.abs()
-    albedo = values[:, 0:3] * _texture_colour(mesh, face, values[:, 9:11])
+    albedo = values[:, 0:3] * texture_colour(mesh, face, values[:, 9:11])
     return torch.cat([albedo * light, normal, values[:, 6:9], seen.z[:, None]], 1)
 
 
-def _texture_colour(mesh: MeshTable, face: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
+def texture_colour(mesh: MeshTable, face: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
     """Bilinear, repeating look-up [M,3] in [0,1] of the texture of each face [M] at uv [M,2]; 1 without a texture."""
     texture = mesh.texture[face]
     if not len(mesh.pages):
