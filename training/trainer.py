@@ -15,12 +15,13 @@ from torch import nn
 from tqdm import tqdm
 
 from flowpose_ros.networks.weights import load_config, load_weights, save_weights
+from training.device_pairs import device_batches
 from training.learner import Learner, Loss, RecordedLearner
 from training.loop import (Average, Pace, Running, agreed, average_gradients, join_processes, load_checkpoint,
                            one_cycle, save_checkpoint)
 from training.pairs import PairStream, batches_of
 from training.replay import PLACEMENTS, Replay, replayed
-from training.reuse import reused
+from training.reuse import KEPT, reused
 
 STORED = 32
 """Samples that a worker hands over at once to the store of a GPU."""
@@ -32,7 +33,8 @@ class PairTraining:
     drawn from the store depends on how fast samples come.
 
     reuse: how often each sample is used (see `reused`).
-    kept: samples in the store of a GPU (see `Replay`), which takes the place of `reuse` there.
+    kept: samples in the store of a GPU (see `Replay`), which takes the place of `reuse` there; of those made on it, the
+    most that are held for use again.
     """
 
     crop: int = 128
@@ -72,13 +74,14 @@ class Lesson:
 def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], folder: Path, *, workers: int,
                    threads: int, save_every: int, max_minutes: float | None, start: Path | None = None,
                    log_every: int = 100, device: str = "cpu", minutes: float | None = None,
-                   eager: bool = False) -> Path:
+                   eager: bool = False, made_on: str = "workers") -> Path:
     """Train, or continue what `folder` holds, and return the path of the exported weights.
 
     lesson_on: makes the lesson on a device, after the random numbers are seeded. start: weights of the same shape that
     a new run begins with, instead of random numbers. Every `log_every` steps a line with the means of these steps goes
     to `folder`/log.jsonl. minutes: the schedule follows the clock, so that a run of unknown speed ends in time; it is a
-    run's own and does not go on in the next. eager: start each kernel of a GPU from Python.
+    run's own and does not go on in the next. eager: start each kernel of a GPU from Python. made_on: whether samples
+    come from "workers", on a GPU by way of its store, or are made on the "device", each for its step.
 
     Raises ValueError when the batch cannot be shared equally by the processes or by a store's placements, when a GPU is
     to be shared, when samples are to be used less than once, or when `start` is of another shape, WeightsError when it
@@ -87,6 +90,7 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
     rank, processes = join_processes()
     check_sharing(config, processes, device)
     on_gpu = device != "cpu"
+    stored = on_gpu and made_on == "workers"
     torch.manual_seed(config.seed)
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = True
@@ -112,11 +116,11 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
     pace = Pace(config.steps, minutes)
     share = config.batch // processes
     made, late_from = (-(-s // config.reuse) for s in (step, round(config.late_from * config.steps)))
-    stream = PairStream(config.seed, config.crop, made * config.batch, batch=STORED if on_gpu else share,
+    stream = PairStream(config.seed, config.crop, made * config.batch, batch=STORED if stored else share,
                         rank=rank, processes=processes, late_from=late_from * config.batch)
-    fresh = batches_of(stream, workers)
-    samples = (replayed(fresh, replay, share) if on_gpu else
-               reused(fresh, config.reuse, [config.seed, rank, step]))
+    fresh = device_batches(stream, device) if made_on == "device" else batches_of(stream, workers)
+    samples = (replayed(fresh, replay, share) if stored else
+               reused(fresh, config.reuse, [config.seed, rank, step], max(1, min(KEPT, config.kept // share))))
 
     def keep(step: int) -> Path:
         save_checkpoint(checkpoint, step=step, config=record, module=network, average=average, optimiser=optimiser)
@@ -140,7 +144,7 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
         bar.update()
         if rank == 0 and step % log_every == 0:
             means = running.means()
-            if on_gpu:
+            if stored:
                 means["made"] = replay.seen
             bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()})
             with log.open("a") as out:
@@ -175,6 +179,7 @@ def run_parser(description: str, config_class: type[PairTraining], folder: Path)
     parser.add_argument("--threads", type=int, default=1, help="threads of the network")
     parser.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--made-on", default="workers", choices=("workers", "device"), help="where samples are made")
     parser.add_argument("--eager", action="store_true", help="no CUDA graph of the step")
     parser.add_argument("--minutes", type=float, help="the schedule's length on the clock, in place of --steps")
     parser.add_argument("--max-minutes", type=float, help="stop (resumably) after this long")
