@@ -30,7 +30,7 @@ from training.perturb import EARLY, LATE
 
 SCENES = 320
 """Scenes that are made together: what the memory of a device must hold."""
-SPARE = 1.25
+SPARE = 1.1
 """Scenes that are begun for each that is needed: in some the target is hidden."""
 
 
@@ -46,13 +46,13 @@ class DevicePairMaker:
                  pictures: int = PICTURES) -> None:
         self.seed, self.size, self.batch, self.late_from = seed, size, batch, late_from
         self.device = torch.device(device)
-        self.library = Library(seed, family, self.device, procedural)
+        self.stock = Library(seed, family, self.device, procedural)
         self.pictures = draw_pictures(largest_own_size(size), seed, self.device, pictures)
 
     @torch.no_grad()
     def make(self, index: int) -> PairBatch:
         """Batch `index`; scenes that hide their object are left out and others made."""
-        shelf, parts, missing = self.library.shelf(index), [], self.batch
+        shelf, parts, missing = self.stock.shelf(index), [], self.batch
         late = self.late_from is not None and index * self.batch >= self.late_from
         rounds = ATTEMPTS * -(-self.batch // SCENES)
         for attempt in range(rounds):

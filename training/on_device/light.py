@@ -86,14 +86,14 @@ def shade(shelf: Shelf, scenes: Scenes, lights: Lights, views: Views, surfaces: 
 
 def _lit_share(shelf: Shelf, scenes: Scenes, lights: Lights, points: torch.Tensor,
                normal: torch.Tensor) -> torch.Tensor:
-    """Share [B,H,W] of the first lamp's light that arrives at points [B,H,W,3]; penumbras are blurred in the picture."""
+    """Share [B,H,W] of the first lamp's light that arrives at points [B,H,W,3], penumbras blurred in the picture."""
     B, size = points.shape[:2]
     share = points.new_ones(B, size, size)
     shadowed = lights.shadow.nonzero()[:, 0]
     if not len(shadowed):
         return share
     scenes, lights, where = take(scenes, shadowed), take(lights, shadowed), shadowed.to(points.device)
-    lifted = points[where] + normal[where] * on(scenes, points.device).radius[:, None, None, None] * LIFT / 2
+    lifted = points[where] + normal[where] * (LIFT / 2 * scenes.radius).to(points)[:, None, None, None]
     dark = _in_shadow(shelf, scenes, lights, lifted.flatten(1, 2)).reshape(len(where), size, size).float()
     here = on(lights, points.device)
     widths = torch.full((len(where),), size, device=points.device)
@@ -121,4 +121,4 @@ def _in_shadow(shelf: Shelf, scenes: Scenes, lights: Lights, points: torch.Tenso
     inside = ((pixel >= 0) & (pixel < MAP)).all(-1) & (there[..., 2] > 0)
     pixel = pixel.clamp(0, MAP - 1).long()
     nearest = depth.reshape(len(ray), -1).gather(1, pixel[..., 1] * MAP + pixel[..., 0])
-    return inside & (nearest < there[..., 2] - LIFT * scenes.radius.to(device).float()[:, None])
+    return inside & (nearest < there[..., 2] - (LIFT * scenes.radius).to(there)[:, None])

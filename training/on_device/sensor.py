@@ -29,10 +29,10 @@ def largest_own_size(size: int) -> int:
 
 @dataclass(frozen=True)
 class ImageSensors:
-    """Of N pictures; own [N] is how many pixels the crop spans in the camera's own image. level, weight [N]: how bright,
-    and how much the object counts in that; sigma [N] pixels of blur; kernel [N,9,9] of motion where moved [N]; gamma
-    [N]; gain, offset [N,3]; saturation [N]; a patch where patched [N]: middle, axes [N,2] in sizes, angle [N], its grey
-    value [N], whether it is a glare [N]; noise [N]; quality [N] of JPEG, 0 for none."""
+    """Of N pictures; own [N] is how many pixels the crop spans in the camera's own image. level, weight [N]: how
+    bright, and how much the object counts in that; sigma [N] pixels of blur; kernel [N,9,9] of motion where moved [N];
+    gamma [N]; gain, offset [N,3]; saturation [N]; a patch where patched [N]: middle, axes [N,2] in sizes, angle [N],
+    its grey value [N], whether it is a glare [N]; noise [N]; quality [N] of JPEG, 0 for none."""
 
     own: torch.Tensor
     level: torch.Tensor
@@ -133,9 +133,10 @@ def _toned(pictures: torch.Tensor, sensors: ImageSensors) -> torch.Tensor:
 def _covered(pictures: torch.Tensor, sensors: ImageSensors) -> torch.Tensor:
     """A glare spot or a flat patch on some of the pictures."""
     own = sensors.own.float()
-    within = _ellipses(sensors.middle * own[:, None], sensors.axes * own[:, None] + 1, sensors.angle, pictures.shape[-1])
+    axes = sensors.axes * own[:, None] + 1
+    within = _ellipses(sensors.middle * own[:, None], axes, sensors.angle, pictures.shape[-1])
     # A glare's edge is as soft as one that was blurred by 3 % of the picture's size.
-    width = torch.where(sensors.glare, 0.05 * own / (sensors.axes.mean(1) * own + 1), 1e-3)
+    width = torch.where(sensors.glare, 0.05 * own / axes.mean(1), 1e-3)
     cover = torch.sigmoid((1 - within.sqrt()) / width[:, None, None]) * sensors.patched[:, None, None]
     return pictures + (sensors.grey[:, None, None, None] - pictures) * cover[:, None]
 
@@ -177,9 +178,10 @@ def draw_depth_sensors(count: int, rng: np.random.Generator) -> DepthSensors:
     return tensors(
         DepthSensors, ~chance(DEPTH_ABSENT_SHARE), 0.7 * rng.uniform(0.001, 0.005, count),
         rng.integers(8, MOST_CELLS, count), ~chance(0.7), rng.uniform(0.01, 0.04, count),
-        np.where(chance(0.5), rng.uniform(0.3, 1, count), 1), rng.uniform(0, 0.03, count), rng.random((count, HOLES, 2)),
-        rng.uniform(0.01, 0.12, (count, HOLES, 2)), rng.uniform(0, np.pi, (count, HOLES)),
-        np.arange(HOLES) < rng.poisson(1.5, (count, 1)), rng.integers(-1, 2, (count, 2)) * chance(0.5)[:, None])
+        np.where(chance(0.5), rng.uniform(0.3, 1, count), 1), rng.uniform(0, 0.03, count),
+        rng.random((count, HOLES, 2)), rng.uniform(0.01, 0.12, (count, HOLES, 2)),
+        rng.uniform(0, np.pi, (count, HOLES)), np.arange(HOLES) < rng.poisson(1.5, (count, 1)),
+        rng.integers(-1, 2, (count, 2)) * chance(0.5)[:, None])
 
 
 def sense_depths(depth: torch.Tensor, own: torch.Tensor, sensors: DepthSensors,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from flowpose_ros.geometry.rotations import super_fibonacci
+from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.rendering.raster import MeshTable
 from training.pools import PROCEDURAL_SHARE, Backgrounds, ObjectPool, PoolObject
 
@@ -91,7 +92,7 @@ def _pair(thing: PoolObject, device: torch.device) -> list[Shelf]:
             for table, group in ((looks, thing.symmetries), (bare, thing.shape_symmetries))]
 
 
-def _symmetries(group) -> tuple[np.ndarray, np.ndarray]:
+def _symmetries(group: SymmetryGroup) -> tuple[np.ndarray, np.ndarray]:
     """`Forms.discrete` and `Forms.axis` of one entry."""
     if len(group.axes) > 1 or len(group.discrete) >= MOST_SYMMETRIES:
         raise ValueError(f"symmetries: expected at most one axis and {MOST_SYMMETRIES - 1} discrete ones, "
