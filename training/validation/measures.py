@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from scipy.stats import rankdata
 
@@ -39,8 +38,3 @@ def area_under_roc(score: torch.Tensor, positive: torch.Tensor) -> float | None:
         return None
     ranks = rankdata(score.cpu().numpy())
     return float((ranks[chosen].sum() - ups * (ups + 1) / 2) / (ups * downs))
-
-
-def share(chosen: np.ndarray) -> float | None:
-    """Share of True among [N] bool; None of nothing."""
-    return float(chosen.mean()) if len(chosen) else None

@@ -106,5 +106,5 @@ def draw_flow(axes: Axes, rows: Sequence[FlowRow], line: str) -> None:
     other.plot(place, [r.auc for r in rows], "C2s", linestyle=line, label="certainty AUC")
     axes.set(title="flow, first pass", ylabel="end-point error, crop pixels")
     axes.set_ylim(bottom=0)
-    other.set(ylabel="AUC", ylim=(0.5, 1.01))
+    other.set(ylabel="AUC", ylim=(0, 1.05))
     axes.legend(handles=[*axes.lines, *other.lines], fontsize=8)

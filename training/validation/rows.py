@@ -11,7 +11,7 @@ import numpy as np
 from flowpose_ros.estimation.batches import join
 from flowpose_ros.estimation.estimator import EstimatorOptions
 from training.validation.cases import GROUPS, Case
-from training.validation.measures import FlowErrors, area_under_roc, share
+from training.validation.measures import FlowErrors, area_under_roc
 from training.validation.trials import Answer
 
 RECALLS = (0.02, 0.05, 0.1)
@@ -69,6 +69,11 @@ def by_group(cases: Sequence[Case], found: Sequence[Result | None]) -> dict[str,
     chosen = {group: [result for case, result in zip(cases, found) if result is not None and group in case.groups]
               for group in GROUPS}
     return {group: results for group, results in chosen.items() if results}
+
+
+def share(chosen: np.ndarray) -> float | None:
+    """Share of True among [N] bool; None of nothing."""
+    return float(chosen.mean()) if len(chosen) else None
 
 
 def row_of(refiner: str, start: str, depth: bool, group: str, answers: Sequence[Answer]) -> Row:
