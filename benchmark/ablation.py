@@ -44,7 +44,10 @@ from flowpose_ros.evaluation.table import format_table  # noqa: E402
 from flowpose_ros.records import Detection  # noqa: E402
 from flowpose_ros.rendering.raycast import RaycastRenderer  # noqa: E402
 from training.calibrate import box_of  # noqa: E402
-from training.validate import Case, dataset_cases, starts, synthetic_cases, table_of, validate  # noqa: E402
+from training.validate import validate  # noqa: E402
+from training.validation.cases import Case, dataset_cases, synthetic_cases  # noqa: E402
+from training.validation.report import table_of  # noqa: E402
+from training.validation.trials import NOMINAL, starts  # noqa: E402
 
 DEGREES, SHARE = 30.0, 0.3
 
@@ -114,7 +117,7 @@ def refiner_table(cases: list[Case], networks: Networks, depth: bool) -> str:
     """Both refiners with one render and more."""
     refiners = {f"{name}, {n}": lambda target, first, *rest, refine=refine, options=options(iterations=n): refine(
         target, first, options, *rest) for name, (refine, options) in REFINERS.items() for n in RENDERS}
-    return table_of(validate(cases, networks, (depth,), 9001, refiners, {"nominal": starts()["nominal"]}))
+    return table_of(validate(cases, networks, (depth,), 9001, refiners, {NOMINAL: starts()[NOMINAL]}))
 
 
 TABLES = {"coarse": coarse_table, "refiners": refiner_table}

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+import torch
+
+Picture = TypeVar("Picture", np.ndarray, torch.Tensor)
 
 
 @dataclass(frozen=True)
@@ -13,6 +17,12 @@ class FlowTarget:
 
     flow: np.ndarray
     visible: np.ndarray
+
+
+def at_cells(picture: Picture, cells: int) -> Picture:
+    """Values [...,cells,cells] of a picture [...,S,S] at the pixels where the cells of a field lie."""
+    stride = picture.shape[-1] // cells
+    return picture[..., stride // 2::stride, stride // 2::stride]
 
 
 def depth_tolerance(diameter: float) -> float:
