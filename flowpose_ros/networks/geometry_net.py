@@ -44,7 +44,8 @@ class GeometryConfig:
 
     fine, coarse: channels of the features at 1/4 and 1/8; widths of the three levels; value: channels that attention
     brings; encoded: whether coordinates are encoded; pose: by weighted PnP, or by a learned head. `encoded`,
-    `upsampling` and `attention` are what the paper's ablations vary. Raises ValueError where a choice is none of CHOICES.
+    `upsampling` and `attention` are what the paper's ablations vary. Raises ValueError where a choice is none of
+    CHOICES.
     """
 
     fine: int = 32

@@ -16,7 +16,7 @@ WIDTH = 64
 GRID = 4
 """The convolutions' answer is averaged to so many cells a side, so that crops of any size can be read."""
 TRANSLATION_UNIT = 0.1
-"""What an output of 1 moves: sideways as a share of the crop, in depth as a logarithm; the papers' noise is about that."""
+"""What an output of 1 moves: sideways as a share of the crop, in depth as a logarithm; about the papers' noise."""
 
 
 class PoseHead(nn.Module):
