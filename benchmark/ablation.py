@@ -6,7 +6,7 @@
 Coarse stage: share of objects with a pose within 30 degrees and 0.3 d of the truth, by the voted pose and among the five
 that estimation goes on with, and how many times as long as the default it takes. Refiners: from the papers' noise, share
 within 0.1 d (ADD-S) and median, after so many renders. Without depth unless --depth on. What only training can change
-(positional encoding, up-sampling, attention) are flags of training.train_geometry.
+is compared by training.ablate.
 """
 
 from __future__ import annotations
