@@ -6,7 +6,7 @@
 Coarse stage: share of objects with a pose within 30 degrees and 0.3 d of the truth, by the voted pose and among the five
 that estimation goes on with, and how many times as long as the default it takes. Refiners: from the papers' noise, share
 within 0.1 d (ADD-S) and median, after so many renders. Without depth unless --depth on. What only training can change
-(positional encoding, up-sampling, attention) are flags of training.train_geometry.
+is compared by training.ablate.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ from flowpose_ros.evaluation.table import format_table  # noqa: E402
 from flowpose_ros.records import Detection  # noqa: E402
 from flowpose_ros.rendering.raycast import RaycastRenderer  # noqa: E402
 from training.calibrate import box_of  # noqa: E402
-from training.validate import Case, dataset_cases, starts, synthetic_cases, table_of, validate  # noqa: E402
+from training.validate import validate  # noqa: E402
+from training.validation.cases import Case, dataset_cases, synthetic_cases  # noqa: E402
+from training.validation.report import table_of  # noqa: E402
+from training.validation.trials import NOMINAL, starts  # noqa: E402
 
 DEGREES, SHARE = 30.0, 0.3
 
@@ -114,7 +117,7 @@ def refiner_table(cases: list[Case], networks: Networks, depth: bool) -> str:
     """Both refiners with one render and more."""
     refiners = {f"{name}, {n}": lambda target, first, *rest, refine=refine, options=options(iterations=n): refine(
         target, first, options, *rest) for name, (refine, options) in REFINERS.items() for n in RENDERS}
-    return table_of(validate(cases, networks, (depth,), 9001, refiners, {"nominal": starts()["nominal"]}))
+    return table_of(validate(cases, networks, (depth,), 9001, refiners, {NOMINAL: starts()[NOMINAL]}))
 
 
 TABLES = {"coarse": coarse_table, "refiners": refiner_table}

@@ -91,7 +91,7 @@ def scenes_of(dataset: Path, synthetic: int | None) -> BopDataset | list:
     """The dataset, or so many synthetic scenes in its place."""
     if not synthetic:
         return BopDataset(dataset)
-    from training.validate import synthetic_cases
+    from training.validation.cases import synthetic_cases
 
     return list(synthetic_cases("held_out", synthetic, seed=9001))
 

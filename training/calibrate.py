@@ -35,7 +35,7 @@ from flowpose_ros.networks.pose_score import PoseScore
 from flowpose_ros.networks.weights import save_weights
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.records import Detection, PoseEstimate
-from training.validate import IMAGE_SIZE, Case, ImageMaker, synthetic_case
+from training.validation.cases import IMAGE_SIZE, Case, ImageMaker, synthetic_case
 
 RIGHT = 0.1
 """A pose is right when no surface point is farther than this share of the diameter from its place (MSSD)."""

@@ -11,6 +11,7 @@ from flowpose_ros.geometry.camera import pixel_grid
 from flowpose_ros.geometry.transforms import transform_points
 from flowpose_ros.networks.flow import RenderView, Update
 from training.pairs import PairBatch
+from training.targets import at_cells
 
 GOLDEN = 0.6180339887498949
 """Multiples of it, modulo one, are spread evenly whatever their number (Weyl)."""
@@ -72,11 +73,8 @@ def field_losses(update: Update, batch: PairBatch) -> tuple[torch.Tensor, ...]:
     """(mixture NLL on visible pixels, L1 on all of the object, certainty BCE, end-point error)."""
     field = update.field
     size, cells = batch.gt_flow.shape[-1], field.flow.shape[-1]
-    stride = size // cells
-    sub = (..., slice(stride // 2, None, stride), slice(stride // 2, None, stride))
-    truth = batch.gt_flow[sub]
-    visible = batch.visible[:, None][sub].float()
-    on_object = batch.render_mask[:, None][sub].float()
+    truth = at_cells(batch.gt_flow, cells)
+    visible, on_object = (at_cells(x[:, None], cells).float() for x in (batch.visible, batch.render_mask))
     error = (field.flow - truth).abs().clamp_max(float(size))
     nll = laplace_mixture_nll(error, field.mixture, field.log_scale).sum(1, keepdim=True)
     bce = F.binary_cross_entropy_with_logits(field.certainty, visible, reduction="none")
@@ -95,10 +93,9 @@ def matching_loss(source: torch.Tensor, target: torch.Tensor, batch: PairBatch, 
     """
     B, C, h, w = source.shape
     stride = batch.gt_flow.shape[-1] // w
-    sub = (..., slice(stride // 2, None, stride), slice(stride // 2, None, stride))
-    visible = batch.visible[sub].flatten(1)
+    visible = at_cells(batch.visible, w).flatten(1)
     grid = pixel_grid(h, w, device=source.device).reshape(1, -1, 2)
-    wanted = grid + batch.gt_flow[sub].flatten(2).transpose(1, 2) / stride
+    wanted = grid + at_cells(batch.gt_flow, w).flatten(2).transpose(1, 2) / stride
     order = torch.arange(1, visible.numel() + 1, dtype=torch.float64, device=source.device)
     spread = (order * GOLDEN % 1).float().reshape(visible.shape) * visible
     index = spread.topk(min(cells, h * w), 1).indices

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+import torch
+
+Picture = TypeVar("Picture", np.ndarray, torch.Tensor)
+
+LEAST_TOLERANCE, TOLERANCE = 0.003, 0.02
+"""Depth difference under which a point counts as seen (METHOD A.6): metres, and share of the diameter."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +22,10 @@ class FlowTarget:
     visible: np.ndarray
 
 
-LEAST_TOLERANCE, TOLERANCE = 0.003, 0.02
-"""Depth difference under which a point counts as seen (METHOD A.6): metres, and share of the diameter."""
+def at_cells(picture: Picture, cells: int) -> Picture:
+    """Values [...,cells,cells] of a picture [...,S,S] at the pixels where the cells of a field lie."""
+    stride = picture.shape[-1] // cells
+    return picture[..., stride // 2::stride, stride // 2::stride]
 
 
 def depth_tolerance(diameter: float) -> float:

@@ -19,8 +19,8 @@ from training.trainer import Lesson, PairTraining, run_arguments, run_parser, tr
 
 @dataclass(frozen=True)
 class GeometryTraining(PairTraining):
-    """One run of the geometry network's training (see `PairTraining`); encoded, upsampling, attention: see
-    `GeometryConfig`."""
+    """One run of the geometry network's training (see `PairTraining`); encoded, upsampling, attention, pose:
+    see `GeometryConfig`."""
 
     steps: int = 6000
     batch: int = 8
@@ -30,6 +30,7 @@ class GeometryTraining(PairTraining):
     encoded: bool = True
     upsampling: str = "convex"
     attention: str = "correlation"
+    pose: str = "solver"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def train(config: GeometryTraining, refiner: Path, folder: Path, **run) -> Path:
     def lesson_on(device: str) -> Lesson:
         features = load_network(refiner, "genflow", GenFlowConfig, GenFlow).to(device)
         shape = GeometryConfig(features.config.fine, features.config.coarse, encoded=config.encoded,
-                               upsampling=config.upsampling, attention=config.attention)
+                               upsampling=config.upsampling, attention=config.attention, pose=config.pose)
         network = GeometryNet(shape).to(device)
         loss = GeometryLoss(network, features)
         # A network belongs to the features that it learnt from.

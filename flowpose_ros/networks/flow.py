@@ -21,11 +21,17 @@ from flowpose_ros.networks.update import UPSAMPLING, FlowField, UpdateBlock
 
 PNP_CELLS = 32
 """The pose is fitted to about this many flow vectors a side."""
+CONFIDENCES = "probable", "factored", "single", "none"
 
 
 @dataclass(frozen=True)
 class GenFlowConfig:
-    """Shape of the network; part of a weights file."""
+    """Shape of the network; part of a weights file.
+
+    constrained: updates start from the flow that the pose induces, not from the network's own; confidence: weights of
+    the pose's fit (see `confidence_of`). These, and `updates_fine` of 0 for no cascade, are what the paper's ablation
+    varies. Raises ValueError where a confidence is none of CONFIDENCES.
+    """
 
     widths: tuple[int, int, int] = (32, 64, 96)
     fine: int = 32
@@ -38,6 +44,12 @@ class GenFlowConfig:
     levels_fine: int = 1
     updates_coarse: int = 3
     updates_fine: int = 2
+    constrained: bool = True
+    confidence: str = "probable"
+
+    def __post_init__(self) -> None:
+        if self.confidence not in CONFIDENCES:
+            raise ValueError(f"confidence: expected one of {', '.join(CONFIDENCES)}, got {self.confidence!r}")
 
 
 SIZES = {
@@ -121,7 +133,7 @@ class GenFlow(nn.Module):
         """Updates from coarse to fine; the last holds the refined pose.
 
         query, source: features from `encode` of the query crop and of the render (made here if None);
-        counts: updates at 1/8 and at 1/4, both at least 1; those of the configuration if None.
+        counts: updates at 1/8 and at 1/4; those of the configuration if None.
         """
         source_4, source_8 = self.encode(view.rgb) if source is None else source
         geometry = torch.cat([(view.rgb - 0.5) * 4, view.normal,
@@ -138,14 +150,18 @@ class GenFlow(nn.Module):
                 (4, source_4, query[0], context_4, c.levels_fine, count_4, self.update_4)):
             level = self._level(view, stride, source, target, context, levels)
             hidden, free = level.hidden, None
+            if updates and not c.constrained:
+                free = updates[-1].field.flow  # has this level's resolution
             for _ in range(count):
                 pose_flow = induced_flow(view, level.cell_xyz, R, t) * level.cell_mask
                 free = pose_flow if free is None else free
+                begin = pose_flow if c.constrained else free.detach()
                 cells = pixel_grid(*level.cell_mask.shape[-2:], device=hidden.device).permute(2, 0, 1)
-                correlations = level.pyramid.lookup(cells + pose_flow / stride)
+                correlations = level.pyramid.lookup(cells + begin / stride)
                 with convolutions(hidden, self.bfloat16):
-                    hidden, free, field = block(hidden, level.context, correlations, pose_flow, free.detach())
-                update = self._fit(view, field, stride // UPSAMPLING, R, t, probability_radius)
+                    hidden, free, field = block(hidden, level.context, correlations, begin, free.detach())
+                confidence = confidence_of(field, c.confidence, probability_radius)
+                update = self._fit(view, field, stride // UPSAMPLING, R, t, confidence)
                 updates.append(update)
                 R, t = from_transform(update.T_crop_obj.detach(), view.center, view.radius)
         return updates
@@ -159,18 +175,14 @@ class GenFlow(nn.Module):
 
     @staticmethod
     def _fit(view: RenderView, field: FlowField, stride: int, R: torch.Tensor, t: torch.Tensor,
-             probability_radius: float) -> Update:
-        """Weighted PnP on the field, from pose (R, t): GenFlow eq. 2-3."""
+             confidence: torch.Tensor) -> Update:
+        """Weighted PnP on the field, by its confidence [B,2,h,w], from pose (R, t): GenFlow eq. 2-3."""
         B, size = view.mask.shape[0], view.mask.shape[-1]
         offset = stride // 2
         xyz = view.xyz[..., offset::stride, offset::stride]
         valid = view.mask[:, None, offset::stride, offset::stride]
         pixel = (pixel_grid(*valid.shape[-2:], device=xyz.device) * stride + offset).permute(2, 0, 1)
-        # Certainty is taught by its own loss alone (GenFlow 3.3); so is the error's scale.
-        certainty = torch.sigmoid(field.certainty.detach()) * replace(
-            field, mixture=field.mixture.detach(), log_scale=field.log_scale.detach()
-        ).probability_within(probability_radius)
-        weight = certainty * field.sensitivity * valid
+        weight = confidence * valid
         points = (xyz - view.center[:, :, None, None]) / view.radius[:, None, None, None]
         # More points than these make the pose slower, not better: neighbours err alike.
         every = max(1, valid.shape[-1] // PNP_CELLS)
@@ -180,6 +192,22 @@ class GenFlow(nn.Module):
         R, t = solve_pnp(problem, R, t)
         T = to_transform(R, t, view.center, view.radius)
         return Update(field, T, pixel.expand(B, -1, -1, -1), xyz, valid, weight)
+
+
+def confidence_of(field: FlowField, kind: str, probability_radius: float) -> torch.Tensor:
+    """How much [B,2,h,w] each flow vector counts for the pose: certainty times sensitivity ("factored", GenFlow 3.3),
+    times the probability of an error under `probability_radius` pixels ("probable", Co-op); "single": the sensitivity,
+    which the pose alone teaches; "none": all alike."""
+    if kind == "none":
+        return torch.ones_like(field.sensitivity)
+    if kind == "single":
+        return field.sensitivity
+    # Certainty is taught by its own loss alone (GenFlow 3.3); so is the error's scale.
+    certainty = torch.sigmoid(field.certainty.detach())
+    if kind == "probable":
+        certainty = certainty * replace(field, mixture=field.mixture.detach(), log_scale=field.log_scale.detach()
+                                        ).probability_within(probability_radius)
+    return certainty * field.sensitivity
 
 
 def cell_points(xyz: torch.Tensor, mask: torch.Tensor, stride: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,7 +6,7 @@ It reads the frozen features of the flow network. Tensors: B pairs, crops S x S.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from flowpose_ros.geometry.pnp import PnpProblem, from_transform, normalise_weig
 from flowpose_ros.networks.encoder import Features, ResidualBlock, convolutions
 from flowpose_ros.networks.flow import PNP_CELLS, RenderView, cell_points
 from flowpose_ros.networks.matching import joint_features
+from flowpose_ros.networks.pose_head import PoseHead
 from flowpose_ros.networks.update import UPSAMPLING, convex_upsample
 
 BANDS = 5
@@ -34,7 +35,7 @@ LM_STEPS = 8
 LEAST_VISIBLE = 0.1
 """Cells that show the object with less probability do not take part in the pose."""
 
-CHOICES = {"upsampling": ("convex", "bilinear"), "attention": ("correlation", "learned")}
+CHOICES = {"upsampling": ("convex", "bilinear"), "attention": ("correlation", "learned"), "pose": ("solver", "head")}
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class GeometryConfig:
     """Shape of the network; part of a weights file.
 
     fine, coarse: channels of the features at 1/4 and 1/8; widths of the three levels; value: channels that attention
-    brings; encoded: whether coordinates are encoded. `encoded`, `upsampling` and `attention` are what the paper's
-    ablations vary. Raises ValueError where a choice is none of CHOICES.
+    brings; encoded: whether coordinates are encoded; pose: by weighted PnP, or by a learned head. `encoded`,
+    `upsampling` and `attention` are what the paper's ablations vary. Raises ValueError where a choice is none of
+    CHOICES.
     """
 
     fine: int = 32
@@ -53,6 +55,7 @@ class GeometryConfig:
     encoded: bool = True
     upsampling: str = "convex"
     attention: str = "correlation"
+    pose: str = "solver"
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -62,11 +65,12 @@ class GeometryConfig:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the query shows in cells of h x w, and the pose fitted to it.
+    """What the query shows in cells of h x w, and the pose that follows from it.
 
     encoded [B,30,h,w] positional encoding of xyz (xyz itself in a network without); xyz [B,3,h,w] object points about
     the centre, radii; log_scale [B,1,h,w] of their Laplace error; visible [B,1,h,w] logits that the cell shows the
-    object; pixel [B,2,h,w] where the cells lie in the crop; weight [B,1,h,w] as solved with; T_crop_obj [B,4,4].
+    object; pixel [B,2,h,w] where the cells lie in the crop; weight [B,1,h,w] that they have in the solver; T_crop_obj
+    [B,4,4].
     """
 
     encoded: torch.Tensor
@@ -158,6 +162,8 @@ class GeometryNet(nn.Module):
         nn.init.constant_(self.geometry.bias[-2:-1], MATCHES_LOG_SCALE)
         if c.upsampling == "convex":
             self.mask = nn.Conv2d(2 * w4, 9 * UPSAMPLING ** 2, 1)
+        if c.pose == "head":
+            self.pose_head = PoseHead(self.coordinates + 1, bfloat16=bfloat16)
 
     def forward(self, query: Features, source: Features, view: RenderView) -> Geometry:
         """What the query shows, and the pose refined from the render's.
@@ -183,7 +189,9 @@ class GeometryNet(nn.Module):
         coordinates = matched[:, :self.coordinates] + said[:, :-2]
         coordinates = doubled(coordinates) if mask is None else convex_upsample(coordinates, mask)
         log_scale, visible = doubled(said[:, -2:]).split(1, 1)
-        return self._fit(view, coordinates[:, :-3], coordinates[:, -3:], log_scale.clamp(*LOG_SCALES), visible)
+        seen = read_off(view, coordinates[:, :-3], coordinates[:, -3:], log_scale.clamp(*LOG_SCALES), visible)
+        T = solved_pose(seen, view) if self.config.pose == "solver" else self._learned_pose(seen, reference, view)
+        return replace(seen, T_crop_obj=T)
 
     def encode(self, points: torch.Tensor) -> torch.Tensor:
         """What is learnt of points [B,3,...] in radii: their positional encoding, or they themselves."""
@@ -196,23 +204,34 @@ class GeometryNet(nn.Module):
         return torch.cat([self.encode(points), points, (view.rgb - 0.5) * 4, view.normal, torch.ones_like(on_object)],
                          1) * on_object
 
-    @staticmethod
-    def _fit(view: RenderView, encoded: torch.Tensor, xyz: torch.Tensor, log_scale: torch.Tensor,
+    def _learned_pose(self, seen: Geometry, reference: torch.Tensor, view: RenderView) -> torch.Tensor:
+        """T_crop_obj [B,4,4] that the head makes of what the query shows and the render says [B,R,S,S]."""
+        visible = torch.sigmoid(seen.visible.detach())
+        shown, cover = cell_points(reference[:, :self.coordinates], view.mask, view.mask.shape[-1] // visible.shape[-1])
+        query = torch.cat([seen.encoded, seen.xyz, torch.ones_like(visible)], 1) * visible
+        return self.pose_head(query, torch.cat([shown, cover], 1), view)
+
+
+def read_off(view: RenderView, encoded: torch.Tensor, xyz: torch.Tensor, log_scale: torch.Tensor,
              visible: torch.Tensor) -> Geometry:
-        """Weighted PnP on the cells that show the object, from the render's pose (METHOD B.7)."""
-        B, size, stride = len(xyz), view.mask.shape[-1], view.mask.shape[-1] // xyz.shape[-1]
-        pixel = (pixel_grid(*xyz.shape[-2:], device=xyz.device) * stride + stride // 2).permute(2, 0, 1)
-        # Visibility and scale are taught by their own losses alone, as in GenFlow 3.3.
-        probability = torch.sigmoid(visible.detach())
-        rendered = view.mask.flatten(1).any(1)[:, None, None, None]
-        weight = probability * torch.exp(-log_scale.detach()) * ((probability > LEAST_VISIBLE) & rendered)
-        every = max(1, xyz.shape[-1] // PNP_CELLS)
-        points, target, chosen = (x[..., ::every, ::every].flatten(2).transpose(1, 2)
-                                  for x in (xyz, pixel.expand(B, -1, -1, -1), weight.expand(-1, 2, -1, -1)))
-        problem = PnpProblem(points, target, normalise_weights(chosen), view.K, float(size))
-        R, t = solve_pnp(problem, *from_transform(view.T_crop_obj, view.center, view.radius), lm_steps=LM_STEPS)
-        return Geometry(encoded, xyz, log_scale, visible, pixel.expand(B, -1, -1, -1), weight,
-                        to_transform(R, t, view.center, view.radius))
+    """The geometry that a network says the query shows, before it moves the render's pose; shapes as in `Geometry`."""
+    B, stride = len(xyz), view.mask.shape[-1] // xyz.shape[-1]
+    pixel = (pixel_grid(*xyz.shape[-2:], device=xyz.device) * stride + stride // 2).permute(2, 0, 1)
+    # Visibility and scale are taught by their own losses alone, as in GenFlow 3.3.
+    probability = torch.sigmoid(visible.detach())
+    rendered = view.mask.flatten(1).any(1)[:, None, None, None]
+    weight = probability * torch.exp(-log_scale.detach()) * ((probability > LEAST_VISIBLE) & rendered)
+    return Geometry(encoded, xyz, log_scale, visible, pixel.expand(B, -1, -1, -1), weight, view.T_crop_obj)
+
+
+def solved_pose(seen: Geometry, view: RenderView) -> torch.Tensor:
+    """T_crop_obj [B,4,4] by weighted PnP on the cells that show the object, from the render's pose (METHOD B.7)."""
+    every = max(1, seen.xyz.shape[-1] // PNP_CELLS)
+    points, target, weight = (x[..., ::every, ::every].flatten(2).transpose(1, 2)
+                              for x in (seen.xyz, seen.pixel, seen.weight.expand(-1, 2, -1, -1)))
+    problem = PnpProblem(points, target, normalise_weights(weight), view.K, float(view.mask.shape[-1]))
+    R, t = solve_pnp(problem, *from_transform(view.T_crop_obj, view.center, view.radius), lm_steps=LM_STEPS)
+    return to_transform(R, t, view.center, view.radius)
 
 
 def positional_encoding(points: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,7 @@ from flowpose_ros.nodes.services import Services
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.runtime.drop_log import DropLog
 from flowpose_ros.runtime.frame_assembler import IMAGE_LEFT_OUT, AssemblerOptions, Bundle
+from flowpose_ros.runtime.threads import share_threads
 from flowpose_ros.runtime.timing import Rate, StageTimes
 from flowpose_ros.runtime.watchdog import Watchdog
 from flowpose_ros.runtime.worker import Worker
@@ -218,6 +219,7 @@ class EstimatorNode(LifecycleNode):
 
     def _start_workers(self) -> None:
         """Start the workers that do not live."""
+        share_threads(2 if self.options.mode == "track" else 1, self.options.threads)
         if self._worker is None or not self._worker.alive:
             if self._worker is not None and self._worker.busy:
                 self.drops.add("worker_died", "the thread ended in the middle of a frame")

@@ -183,17 +183,18 @@ def test_the_answer_is_fitted_to_the_depth_unless_that_costs_score(target, start
         assert (after < 0.5 * before).all() and score == pytest.approx(0.9 - cost)
 
 
-def with_geometry(target, seed):
+def with_geometry(target, seed, pose):
     """The target with a geometry network whose every weight is random."""
     torch.manual_seed(seed)
-    network = GeometryNet().eval()
-    torch.nn.init.normal_(network.geometry.weight, std=0.5)
+    network = GeometryNet(GeometryConfig(pose=pose)).eval()
+    for learned in (network.geometry, *([network.pose_head.tell[-1]] if pose == "head" else [])):
+        torch.nn.init.normal_(learned.weight, std=0.5)
     return replace(target, networks=replace(target.networks, geometry=network))
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_whatever_its_weights_refpose_gives_poses_in_front_of_the_camera(target, starts, seed):
-    target = with_geometry(target, seed)
+@pytest.mark.parametrize("seed, pose", [(0, "solver"), (1, "solver"), (0, "head")])
+def test_whatever_its_weights_refpose_gives_poses_in_front_of_the_camera(target, starts, seed, pose):
+    target = with_geometry(target, seed, pose)
     away = starts.clone()
     away[:, 0, 3] += 3.0
     looks = refine_refpose(target, target.look(torch.cat([starts, away])), RefPoseOptions(iterations=2),

@@ -12,17 +12,21 @@ from networks.views import S, bumpy_view
 from flowpose_ros.geometry.transforms import exp_so3, rotation_angle, transform_points
 from flowpose_ros.networks.flow import GenFlow, RenderView
 from flowpose_ros.networks.geometry_net import (BANDS, Geometry, GeometryConfig, GeometryNet, GuidedAttention, Level,
-                                                positional_encoding)
+                                                positional_encoding, read_off, solved_pose)
+from flowpose_ros.networks.weights import load_network, shipped_folder
 
 VARIANTS = [GeometryConfig(), GeometryConfig(encoded=False), GeometryConfig(upsampling="bilinear"),
-            GeometryConfig(attention="learned")]
+            GeometryConfig(attention="learned"), GeometryConfig(pose="head")]
 
 
 def network_of(config: GeometryConfig, seed: int = 0) -> GeometryNet:
     """A network whose every weight is random."""
     torch.manual_seed(seed)
     network = GeometryNet(config)
-    for parameter in network.geometry.parameters():
+    learned = list(network.geometry.parameters())
+    if config.pose == "head":
+        learned += network.pose_head.tell[-1].parameters()
+    for parameter in learned:
         torch.nn.init.normal_(parameter, std=0.3)
     return network.eval()
 
@@ -47,6 +51,12 @@ def true_geometry(view: RenderView) -> dict[str, torch.Tensor]:
     on_object = view.mask[:, None, 1::2, 1::2]
     return {"encoded": xyz, "xyz": xyz, "log_scale": torch.full_like(xyz[:, :1], -3.0),
             "visible": torch.where(on_object, 6.0, -6.0)}
+
+
+def fitted(view: RenderView, **said: torch.Tensor) -> Geometry:
+    """What a network says, and the pose solved from it."""
+    seen = read_off(view, **said)
+    return replace(seen, T_crop_obj=solved_pose(seen, view))
 
 
 def assert_same_pose(T: torch.Tensor, T_true: torch.Tensor, degrees: float, metres: float) -> None:
@@ -83,7 +93,7 @@ def test_points_that_are_apart_have_encodings_that_are_apart():
 @pytest.mark.parametrize("degrees", [0, 9, 60])
 def test_what_is_right_in_all_gives_the_true_pose(degrees):
     view = bumpy_view()
-    said = GeometryNet._fit(moved(view, degrees), **true_geometry(view))
+    said = fitted(moved(view, degrees), **true_geometry(view))
     assert_same_pose(said.T_crop_obj, view.T_crop_obj, 0.05, 2e-4)
     seen = transform_points(view.T_crop_obj, (said.xyz * 0.06).flatten(2).transpose(1, 2))
     pixel = (seen[..., :2] / seen[..., 2:] * 440 + 63.5)[said.visible.flatten(1) > 0]
@@ -98,11 +108,11 @@ def test_cells_that_are_wrong_and_say_so_do_not_move_the_pose(unsure):
     wrong = torch.zeros(1, 1, S // 2, S // 2, dtype=torch.bool)
     wrong[..., 10:28, :] = True
     said = truth | {"xyz": torch.where(wrong, 0.5 - truth["xyz"], truth["xyz"])}
-    astray = GeometryNet._fit(moved(view), **said).T_crop_obj
+    astray = fitted(moved(view), **said).T_crop_obj
     assert torch.rad2deg(rotation_angle(astray[:, :3, :3], view.T_crop_obj[:, :3, :3])) > 5
     value = {"visible": -4.0, "log_scale": 1.0}[unsure]
     said[unsure] = torch.where(wrong, value, truth[unsure])
-    found = GeometryNet._fit(moved(view), **said)
+    found = fitted(moved(view), **said)
     assert_same_pose(found.T_crop_obj, view.T_crop_obj, 1.0, 0.006)
     assert (found.weight[wrong] == 0).all() == (unsure == "visible")
 
@@ -110,7 +120,7 @@ def test_cells_that_are_wrong_and_say_so_do_not_move_the_pose(unsure):
 def test_the_pose_teaches_the_points_alone():
     view = bumpy_view(1)
     said = {name: value.clone().requires_grad_() for name, value in true_geometry(view).items()}
-    GeometryNet._fit(moved(view), **said).T_crop_obj.square().sum().backward()
+    fitted(moved(view), **said).T_crop_obj.square().sum().backward()
     assert said["xyz"].grad.any() and said["xyz"].grad.isfinite().all()
     assert said["visible"].grad is None and said["log_scale"].grad is None
 
@@ -118,7 +128,7 @@ def test_the_pose_teaches_the_points_alone():
 def test_a_query_that_shows_nothing_leaves_the_pose():
     view = bumpy_view(1)
     said = true_geometry(view) | {"visible": torch.full((1, 1, S // 2, S // 2), -6.0)}
-    found = GeometryNet._fit(moved(view), **said)
+    found = fitted(moved(view), **said)
     torch.testing.assert_close(found.T_crop_obj, moved(view).T_crop_obj)
 
 
@@ -210,6 +220,29 @@ def test_everything_learns_from_all_that_it_says():
     sum(part.square().mean() for part in (said.encoded, said.xyz, said.log_scale, said.visible)).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
     assert all(p.grad.any() for name, p in network.named_parameters() if "log_temperature" in name)
+
+
+def test_the_head_learns_from_the_pose_and_teaches_the_points():
+    network, view = network_of(GeometryConfig(pose="head")).train(), bumpy_view(1)
+    query = features_of(torch.rand(1, 3, S, S, generator=torch.Generator().manual_seed(3)))
+    said = network(query, features_of(view.rgb), view)
+    said.xyz.retain_grad()
+    said.visible.retain_grad()
+    said.T_crop_obj.square().sum().backward()
+    assert said.xyz.grad.any() and said.visible.grad is None
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in network.pose_head.parameters())
+
+
+def test_an_untrained_head_keeps_the_pose():
+    network, view = GeometryNet(GeometryConfig(pose="head")).eval(), bumpy_view()
+    with torch.no_grad():
+        said = network(features_of(view.rgb.flip(0)), features_of(view.rgb), view)
+    torch.testing.assert_close(said.T_crop_obj, view.T_crop_obj)
+
+
+def test_shipped_weights_are_those_of_a_network_that_solves():
+    network = load_network(shipped_folder() / "geometry.safetensors", "geometry", GeometryConfig, GeometryNet)
+    assert network.config == GeometryConfig()
 
 
 def test_an_unknown_choice_is_refused():

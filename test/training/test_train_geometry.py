@@ -50,6 +50,17 @@ def test_a_few_steps_lower_every_error():
     assert max(shares.values()) < 0.95, shares
 
 
+def test_a_few_steps_of_the_head_lower_the_pose_error():
+    torch.manual_seed(0)
+    maker, network = PairMaker(0, 64), GeometryNet(GeometryConfig(pose="head"))
+    batch = collate([maker.sample(i) for i in range(2)])
+    loss = GeometryLoss(network, load_network(REFINER, "genflow", GenFlowConfig, GenFlow))
+    learner = Learner(network, 1e-3, 1e-4, 1.0)
+    first, *_, last = (learner.learn(batch, loss, 4e-4, 1.0) for _ in range(20))
+    assert first["pose"] == pytest.approx(float(first["start"]), rel=1e-3)
+    assert last["skipped"] == 0 and last["pose"] < 0.7 * first["pose"]
+
+
 def test_a_run_logs_and_reuses_its_samples(tmp_path):
     run(replace(SHORT, reuse=3), tmp_path, log_every=2)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -80,10 +91,11 @@ def test_a_run_goes_on_with_the_refiner_that_it_began_with_alone(whole, tmp_path
 
 
 def test_the_weights_file_holds_the_network_that_was_asked_for(tmp_path):
-    path = run(replace(SHORT, steps=0, encoded=False, upsampling="bilinear", attention="learned"), tmp_path)
+    path = run(replace(SHORT, steps=0, encoded=False, upsampling="bilinear", attention="learned",
+                       pose="head"), tmp_path)
     assert path == tmp_path / "geometry.safetensors"
     config = load_network(path, "geometry", GeometryConfig, GeometryNet).config
-    assert config == GeometryConfig(encoded=False, upsampling="bilinear", attention="learned")
+    assert config == GeometryConfig(encoded=False, upsampling="bilinear", attention="learned", pose="head")
 
 
 def test_a_run_can_begin_with_weights_of_the_same_shape(whole, tmp_path):

@@ -1,0 +1,162 @@
+"""The ablations, small: every variant learns and is measured, no run is made twice, the table is what it says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from flowpose_ros.networks.flow import Update
+from flowpose_ros.networks.update import FlowField
+from flowpose_ros.networks.weights import shipped_folder
+from training.ablate import Budget, Run, ablate, draw_bars, figures_by_variant, mean_and_spread, table_of
+from training.kept import drawn, kept_samples
+from training.pairs import PairBatch, PairMaker, PairStream
+from training.variants import FAMILIES, add, ransac_pose
+
+REFINER = shipped_folder() / "genflow_t.safetensors"
+SHORT = Budget(crop=64, steps=2, batch=1, samples=2, held_out=1, features="shipped")
+
+pytestmark = pytest.mark.usefixtures("same_everywhere")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the samples of all tests here are kept."""
+    return tmp_path_factory.mktemp("ablation")
+
+
+@pytest.fixture(scope="module")
+def sample():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWPOSE_DATA", "no_data")
+        return PairMaker(0, 64).sample(0)
+
+
+def update_of(sample: PairBatch, flow: torch.Tensor, certainty: float) -> Update:
+    """An update that says a flow [1,2,64,64] and is so sure of it."""
+    pixel = torch.stack(torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="xy"))[None]
+    valid = sample.render_mask[:, None]
+    ones = torch.ones(1, 1, 64, 64)
+    field = FlowField(flow, certainty * ones, ones.expand(-1, 2, -1, -1), ones, ones)
+    return Update(field, sample.T_init, pixel, sample.render_xyz, valid, ones)
+
+
+def runs_of(**values) -> list[Run]:
+    return [Run(name, seed, SHORT, {"error": value, "s per step": 1.0})
+            for name, found in values.items() for seed, value in enumerate(found)]
+
+
+# --- runs
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_variant_learns_and_is_measured(name, folder):
+    family = FAMILIES[name](REFINER, SHORT.crop, "cpu")
+    runs = ablate(family, SHORT, list(family.variants), [0], folder / f"{name}.jsonl", 0)
+    assert [run.variant for run in runs] == list(family.variants)
+    assert all(np.isfinite(list(run.figures.values())).all() for run in runs)
+    draw_bars(runs, folder / f"{name}.png")
+    assert len(table_of(runs).splitlines()) == len(runs) + 2 and (folder / f"{name}.png").stat().st_size > 5000
+
+
+def test_finished_runs_are_not_made_again_and_one_that_is_missing_comes_out_the_same(folder):
+    family, results = FAMILIES["refpose"](REFINER, SHORT.crop, "cpu"), folder / "again.jsonl"
+    runs = ablate(family, SHORT, ["bilinear", "all"], [0, 1], results, 0)
+    written = results.read_text()
+    assert ablate(family, SHORT, ["bilinear", "all"], [0, 1], results, 0) == runs and results.read_text() == written
+    lines = written.splitlines(keepends=True)
+    results.write_text("".join(line for line in lines if json.loads(line)["seed"] == 0))
+    again = ablate(family, SHORT, ["bilinear", "all"], [0, 1], results, 0)
+    assert len(results.read_text().splitlines()) == 4
+    for run, other in zip(runs, again):
+        assert {k: v for k, v in run.figures.items() if k != "s per step"} == pytest.approx(
+            {k: v for k, v in other.figures.items() if k != "s per step"}, rel=1e-6)
+
+
+def test_runs_of_another_budget_do_not_count(folder):
+    family, results = FAMILIES["scorer"](REFINER, SHORT.crop, "cpu"), folder / "budgets.jsonl"
+    for budget in (SHORT, replace(SHORT, steps=1)):
+        ablate(family, budget, ["pixels"], [0], results, 0)
+    assert [json.loads(line)["budget"]["steps"] for line in results.read_text().splitlines()] == [2, 1]
+
+
+def test_an_unknown_variant_is_named(folder):
+    family = FAMILIES["genflow"](REFINER, SHORT.crop, "cpu")
+    with pytest.raises(ValueError, match="variants: expected some of flow, .*; got flowers"):
+        ablate(family, SHORT, ["flow", "flowers"], [0], folder / "unknown.jsonl", 0)
+
+
+def test_variants_begin_with_the_features_that_are_given_or_with_random_numbers():
+    for features in (None, REFINER):
+        family = FAMILIES["genflow"](features, SHORT.crop, "cpu")
+        states = []
+        for name in family.variants:
+            torch.manual_seed(3)
+            states.append(family.trial(name, family.course(2, 2)).network.state_dict())
+        for state in states[1:]:
+            torch.testing.assert_close(state, states[0], rtol=0, atol=0)
+        if features is not None:
+            torch.testing.assert_close({k: v for k, v in states[0].items() if k.startswith("features.")},
+                                       {f"features.{k}": v for k, v in family.refiner.features.state_dict().items()})
+    with pytest.raises(ValueError, match="features: expected the weights of a refiner"):
+        FAMILIES["refpose"](None, SHORT.crop, "cpu")
+
+
+# --- what is measured
+
+
+def test_ransac_finds_the_pose_of_a_true_flow_and_keeps_the_start_where_nothing_is_sure(sample):
+    found = ransac_pose(update_of(sample, sample.gt_flow, 5.0), sample)
+    assert add(found, sample) < 0.01 < add(sample.T_init, sample)
+    torch.testing.assert_close(ransac_pose(update_of(sample, sample.gt_flow, -5.0), sample), sample.T_init)
+
+
+def test_the_distance_of_a_shifted_pose_is_its_shift(sample):
+    T = sample.T_gt.clone()
+    T[:, :3, 3] += torch.tensor([0.3, 0.0, -0.4]) * sample.diameter
+    assert add(T, sample).item() == pytest.approx(0.5, rel=1e-4)
+
+
+# --- samples
+
+
+def test_kept_samples_are_made_once(tmp_path):
+    made = kept_samples(tmp_path / "few.pt", PairBatch, PairStream(5, 64), 3, 0, "cpu")
+    before = (tmp_path / "few.pt").stat().st_mtime_ns
+    again = kept_samples(tmp_path / "few.pt", PairBatch, PairStream(6, 64), 3, 0, "cpu")
+    assert len(made) == 3 and (tmp_path / "few.pt").stat().st_mtime_ns == before
+    for sample, other in zip(made, again):
+        torch.testing.assert_close(vars(sample), vars(other), rtol=0, atol=0)
+    torch.testing.assert_close(vars(made[1]), vars(PairMaker(5, 64).sample(1)), rtol=0, atol=0)
+
+
+def test_samples_are_drawn_equally_often_and_for_equal_seeds_in_equal_order():
+    orders = []
+    for _ in range(2):
+        batches = drawn(list(range(6)), 2, np.random.default_rng(4))
+        orders.append([next(batches) for _ in range(6)])
+    assert orders[0] == orders[1]
+    first, second = (sum(orders[0][part:part + 3], []) for part in (0, 3))
+    assert sorted(first) == sorted(second) == list(range(6)) and first != second
+    with pytest.raises(ValueError, match="samples: expected at least one batch of 7, got 6"):
+        next(drawn(list(range(6)), 7, np.random.default_rng(4)))
+
+
+# --- the table
+
+
+def test_the_table_has_means_and_spreads_over_the_seeds():
+    runs = runs_of(plain=[1.0, 2.0, 4.5], better=[0.5, 0.25, 0.75])
+    assert figures_by_variant(runs)["plain"]["error"].tolist() == [1.0, 2.0, 4.5]
+    header, _, plain, better = table_of(runs).splitlines()
+    assert header.split() == ["variant", "error", "s", "per", "step"]
+    assert plain.split()[:4] == ["plain", "2.500", "±", "1.803"]
+    assert better.split()[:4] == ["better", "0.500", "±", "0.250"]
+
+
+def test_one_seed_has_no_spread():
+    assert mean_and_spread(np.array([0.25])) == "0.250"

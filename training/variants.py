@@ -1,0 +1,266 @@
+"""What the papers' ablations vary, each variant as a configuration: GenFlow's refiner, RefPose's geometry network, and
+its template classifier."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from flowpose_ros.geometry.ransac import P3pProblem, RansacOptions, run_ransac
+from flowpose_ros.geometry.transforms import transform_points
+from flowpose_ros.networks.encoder import Encoder
+from flowpose_ros.networks.flow import SIZES, GenFlow, GenFlowConfig, Update
+from flowpose_ros.networks.geometry_net import GeometryConfig, GeometryNet
+from flowpose_ros.networks.scorer import Scorer, cell_cover
+from flowpose_ros.networks.weights import load_network
+from training.geometry_loss import true_geometry
+from training.learner import Figures, Loss
+from training.losses import LossWeights, field_losses, masked_mean, view_of
+from training.pairs import PairBatch, PairStream, collate
+from training.reuse import quarter_turned
+from training.train_geometry import GeometryLoss, GeometryTraining
+from training.train_refiner import RefinerLoss, RefinerTraining
+from training.train_scorer import NEAR, ScorerSample, ScorerStream, scorer_loss, stack
+from training.trainer import PairTraining
+
+L1_ALONE = 0.3
+"""Weight of the L1 error where no mixture is learnt beside it: both together have that gradient at some 5 pixels."""
+SURE = 0.5
+"""Flow vectors of this certainty are given to RANSAC."""
+CROPS_PER_INLIER = 32
+"""A crop has so many times the pixels of RANSAC's inlier distance: 4 of 128, as others have 4 to 10 of 256."""
+RIGHT = 0.1
+"""Share of the diameter within which a pose is right."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network that learns, and its loss at each step."""
+
+    network: nn.Module
+    loss_at: Callable[[int], Loss]
+
+
+class Family(ABC):
+    """An ablation: its variants by name, and how each is taught and measured.
+
+    features: the weights file of a refiner whose features all begin with; crop: side of the pictures.
+    """
+
+    variants: dict[str, Any]
+    sample: type = PairBatch
+    stream: type[PairStream] = PairStream
+
+    def __init__(self, features: Path | None, crop: int, device: str) -> None:
+        self.crop, self.device, self.refiner = crop, device, None
+        if features is not None:
+            self.refiner = load_network(features, "genflow", GenFlowConfig, GenFlow).to(device)
+
+    def need_refiner(self) -> GenFlow:
+        """The refiner whose features are used; raises ValueError when none was given."""
+        if self.refiner is None:
+            raise ValueError("features: expected the weights of a refiner, on whose features is learnt; got none")
+        return self.refiner
+
+    @abstractmethod
+    def course(self, steps: int, batch: int) -> PairTraining:
+        """Rates and phases of a run."""
+
+    @abstractmethod
+    def trial(self, name: str, course: PairTraining) -> Trial:
+        """A variant before it has learnt, of random numbers but for the features."""
+
+    def join(self, samples: list, rng: np.random.Generator):
+        """A batch to learn from, each of its samples turned by some quarter turns."""
+        return collate([quarter_turned(sample, int(rng.integers(4))) for sample in samples])
+
+    @abstractmethod
+    def figures(self, name: str, network: nn.Module, samples: list) -> dict[str, float]:
+        """What a variant that has learnt comes to on samples it has not seen."""
+
+
+# --- GenFlow
+
+
+@dataclass(frozen=True)
+class RefinerVariant:
+    """A refiner, its losses, and whether its pose is RANSAC's of its last flow in place of its own."""
+
+    network: GenFlowConfig
+    weights: LossWeights = LossWeights()
+    ransac: bool = False
+
+
+class RefinerFamily(Family):
+    """GenFlow's ablation: shape constraint, cascade and confidence; and what is not the paper's, the flow's error."""
+
+    def __init__(self, features: Path | None, crop: int, device: str) -> None:
+        super().__init__(features, crop, device)
+        full = SIZES["T"] if self.refiner is None else self.refiner.config
+        flat = replace(full, updates_coarse=full.updates_coarse + full.updates_fine, updates_fine=0)
+        plain = replace(flat, confidence="single")
+        self.variants = {
+            "flow": RefinerVariant(replace(plain, constrained=False), LossWeights(pose=0.0), ransac=True),
+            "constraint": RefinerVariant(plain),
+            "constraint+cascade": RefinerVariant(replace(full, confidence="single")),
+            "constraint+factors": RefinerVariant(flat),
+            "all": RefinerVariant(full),
+            "equal-weights": RefinerVariant(replace(full, confidence="none")),
+            "two-factors": RefinerVariant(replace(full, confidence="factored")),
+            "l1": RefinerVariant(replace(full, confidence="factored"), LossWeights(flow=0.0, flow_l1=L1_ALONE))}
+
+    def course(self, steps: int, batch: int) -> PairTraining:
+        course = RefinerTraining(crop=self.crop, steps=steps, batch=batch, alternate_from=1.0)
+        return course if self.refiner is None else replace(course, features_until=0.0, pose_from=0.1)
+
+    def trial(self, name: str, course: PairTraining) -> Trial:
+        variant = self.variants[name]
+        network = GenFlow(variant.network)
+        if self.refiner is not None:
+            network.features.load_state_dict(self.refiner.features.state_dict())
+        loss = RefinerLoss(network.to(self.device), variant.weights)
+        return Trial(network, lambda step: loss.features if course.features_alone(step) else loss.everything)
+
+    @torch.no_grad()
+    def figures(self, name: str, network: nn.Module, samples: list[PairBatch]) -> dict[str, float]:
+        errors, poses = [], []
+        for sample in samples:
+            last = network(network.encode(sample.query_rgb), view_of(sample))[-1]
+            errors.append(float(field_losses(last, sample)[-1]))
+            poses.append(ransac_pose(last, sample) if self.variants[name].ransac else last.T_crop_obj)
+        return pose_figures(poses, samples) | {"flow error, px": float(np.mean(errors))}
+
+
+def ransac_pose(update: Update, sample: PairBatch) -> torch.Tensor:
+    """T_crop_obj [B,4,4] by RANSAC-PnP on the flow vectors that are sure; T_init where they give none."""
+    points, pixels, certainty, valid = (part.flatten(2).transpose(1, 2) for part in (
+        update.xyz, update.field.flow + update.pixel, update.field.certainty, update.valid))
+    mask = (valid & (torch.sigmoid(certainty) > SURE))[..., 0]
+    inlier = sample.radius.new_full((len(points),), sample.render_mask.shape[-1] / CROPS_PER_INLIER)
+    found = run_ransac(P3pProblem(points, pixels, mask, sample.K, inlier), RansacOptions(),
+                       torch.Generator().manual_seed(0))
+    return torch.where(found.found[:, None, None], found.T, sample.T_init)
+
+
+def pose_figures(poses: list[torch.Tensor], samples: list[PairBatch]) -> dict[str, float]:
+    """How near poses [1,4,4] are to the truth of their samples, and how near these had started.
+
+    Errors are mean distances of model points, shares of the diameter; the truth of a symmetric object is that nearest
+    to its start.
+    """
+    before, after = (np.array([float(add(T, sample)) for T, sample in zip(found, samples)])
+                     for found in ([sample.T_init for sample in samples], poses))
+    return {f"< {RIGHT} d": float((after < RIGHT).mean()), "median, d": float(np.median(after)),
+            f"start < {RIGHT} d": float((before < RIGHT).mean())}
+
+
+def add(T: torch.Tensor, batch: PairBatch) -> torch.Tensor:
+    """Mean distance [B] of model points under T [B,4,4] and the truth, share of the diameter (ADD)."""
+    apart = transform_points(T, batch.points) - transform_points(batch.T_gt, batch.points)
+    return apart.norm(dim=-1).mean(1) / batch.diameter
+
+
+# --- RefPose
+
+
+class GeometryFamily(Family):
+    """RefPose's ablation of its refiner, and its pose by a learned head."""
+
+    def __init__(self, features: Path | None, crop: int, device: str) -> None:
+        super().__init__(features, crop, device)
+        of = self.need_refiner().config
+        full = GeometryConfig(of.fine, of.coarse)
+        self.variants = {"all": full, "no-encoding": replace(full, encoded=False),
+                         "bilinear": replace(full, upsampling="bilinear"),
+                         "learned-attention": replace(full, attention="learned"),
+                         "pose-head": replace(full, pose="head")}
+
+    def course(self, steps: int, batch: int) -> PairTraining:
+        return GeometryTraining(crop=self.crop, steps=steps, batch=batch)
+
+    def trial(self, name: str, course: PairTraining) -> Trial:
+        loss = GeometryLoss(GeometryNet(self.variants[name]).to(self.device), self.need_refiner())
+        return Trial(loss.network, lambda step: loss)
+
+    @torch.no_grad()
+    def figures(self, name: str, network: nn.Module, samples: list[PairBatch]) -> dict[str, float]:
+        errors, poses = [], []
+        for sample in samples:
+            query, source = (self.refiner.encode(rgb) for rgb in (sample.query_rgb, sample.render_rgb))
+            said = network(query, source, view_of(sample))
+            truth, visible = true_geometry(sample, said.pixel)
+            errors.append(float(masked_mean((said.xyz - truth).norm(dim=1, keepdim=True), visible)))
+            poses.append(said.T_crop_obj)
+        return pose_figures(poses, samples) | {"points' error, radii": float(np.mean(errors))}
+
+
+class OnImages(nn.Module):
+    """A scorer and the features that it compares: features maps [N,3,S,S] to [N,C,S/8,S/8]."""
+
+    def __init__(self, features: nn.Module) -> None:
+        super().__init__()
+        self.features, self.head = features, Scorer()
+
+    def forward(self, sample: ScorerSample) -> torch.Tensor:
+        """Logits [B,N] of the views of each query."""
+        queries, views = (self.features((rgb - 0.5) * 4) for rgb in (sample.query, sample.rgb.float() / 255))
+        N = len(views) // len(queries)
+        return self.head(views, cell_cover(sample.mask), queries.repeat_interleave(N, 0)).reshape(-1, N)
+
+
+class Coarse(nn.Module):
+    """The features at 1/8 of an encoder."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.encoder(image)[1]
+
+
+class ScorerFamily(Family):
+    """The template classifier on flow's features, on features that it learns itself, and on plain pieces of picture."""
+
+    sample, stream = ScorerSample, ScorerStream
+
+    def __init__(self, features: Path | None, crop: int, device: str) -> None:
+        super().__init__(features, crop, device)
+        encoder = self.need_refiner().features.requires_grad_(False)
+        of = self.refiner.config
+        self.variants = {
+            "flow-features": lambda: Coarse(encoder),
+            "own-features": lambda: Coarse(Encoder(channels=3, widths=of.widths, fine=of.fine, coarse=of.coarse,
+                                                   norm="instance")),
+            "pixels": lambda: nn.PixelUnshuffle(8)}
+
+    def course(self, steps: int, batch: int) -> PairTraining:
+        return PairTraining(crop=self.crop, steps=steps, batch=batch, learning_rate=1e-3)
+
+    def trial(self, name: str, course: PairTraining) -> Trial:
+        network = OnImages(self.variants[name]()).to(self.device)
+
+        def loss(batch: ScorerSample, pose_share: torch.Tensor) -> tuple[torch.Tensor, Figures]:
+            total = scorer_loss(network(batch), batch.angle.reshape(len(batch.query), -1))
+            return total, {"loss": total.detach()}
+
+        return Trial(network, lambda step: loss)
+
+    def join(self, samples: list[ScorerSample], rng: np.random.Generator) -> ScorerSample:
+        return stack(samples)
+
+    @torch.no_grad()
+    def figures(self, name: str, network: nn.Module, samples: list[ScorerSample]) -> dict[str, float]:
+        best = np.array([float(sample.angle[network(sample)[0].argmax()]) for sample in samples])
+        return {f"best view < {np.degrees(NEAR):.0f} deg": float((best < NEAR).mean()),
+                "its median, deg": float(np.degrees(np.median(best)))}
+
+
+FAMILIES: dict[str, type[Family]] = {"genflow": RefinerFamily, "refpose": GeometryFamily, "scorer": ScorerFamily}
