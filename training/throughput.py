@@ -11,6 +11,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 
@@ -55,27 +56,24 @@ def learnt_alone(config: RefinerTraining, seconds: float, device: str, eager: bo
             return speed.learnt
 
 
-def both_together(config: RefinerTraining, seconds: float, **run) -> Speed:
-    """The speed of a training run, from its own log; raises ValueError when it has no time for two steps."""
+def both_together(config: RefinerTraining, samples: float, **run) -> Speed:
+    """The speed of a training run that learns from about so many samples, from its own log."""
     log_every = 1 if run["device"] == "cpu" else 10  # a line waits for the GPU
+    lines = 1 + max(1, round(samples / (log_every * config.batch)))
     with tempfile.TemporaryDirectory() as folder:
-        train(config, Path(folder), **run, save_every=config.steps, max_minutes=None, minutes=seconds / 60,
+        train(replace(config, steps=lines * log_every), Path(folder), **run, save_every=config.steps, max_minutes=None,
               log_every=log_every)
-        log = Path(folder) / "log.jsonl"
-        lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    if len(lines) < 2:
-        raise ValueError(f"seconds: expected time for more than {2 * log_every} steps of both, got {seconds:g}")
-    first, last = lines[0], lines[-1]
+        first, *_, last = map(json.loads, (Path(folder) / "log.jsonl").read_text().splitlines())
     passed = last["seconds"] - first["seconds"]
     learnt = (last["step"] - first["step"]) * config.batch / passed
     made = (last["made"] - first["made"]) / passed if "made" in last else learnt / config.reuse
     return Speed(made, learnt, 0.0)
 
 
-def rows_of(made: float, learnt: float, both: Speed, uses: float) -> list[tuple]:
-    """The table's rows; uses: how often a sample is learnt from at most."""
+def rows_of(made: float, learnt: float, both: Speed, slower: float) -> list[tuple]:
+    """The table's rows; slower: samples per second that could be learnt from if nothing stood in another's way."""
     return [("samples alone", made, None, None), ("network alone", None, learnt, None),
-            ("both together", both.made, both.learnt, f"{both.learnt / min(learnt, made * uses):.0%}")]
+            ("both together", both.made, both.learnt, f"{both.learnt / slower:.0%}")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -97,11 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     made = made_alone(config, args.seconds, args.workers, on_gpu)
     learnt = learnt_alone(config, args.seconds, args.device, args.eager)
-    both = both_together(config, args.seconds, device=args.device, eager=args.eager, workers=args.workers,
+    slower = learnt if on_gpu else min(learnt, made * config.reuse)  # a store gives a sample as often as it is asked
+    both = both_together(config, args.seconds * slower, device=args.device, eager=args.eager, workers=args.workers,
                          threads=args.threads)
-    print(format_table(HEADER, rows_of(made, learnt, both, float("inf") if on_gpu else config.reuse)))
+    print(format_table(HEADER, rows_of(made, learnt, both, slower)))
     print(f"batches of {config.batch}, {config.crop} pixels, size {config.size}, {args.device}; {args.workers} "
-          f"workers, {args.threads} threads; each part {args.seconds:g} s, samples of a run's beginning")
+          f"workers, {args.threads} threads; each part about {args.seconds:g} s, samples of a run's beginning")
 
 
 if __name__ == "__main__":
