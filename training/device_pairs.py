@@ -24,9 +24,9 @@ from training.on_device.sensor import (DepthSensors, ImageSensors, draw_depth_se
 from training.on_device.shelf import PICTURES, PROCEDURAL, Library, Shelf, draw_pictures
 from training.on_device.surfaces import look, render_starts, scene_triangles, surfaces_of, with_walls
 from training.on_device.targets import flow_targets
-from training.pairs import (ATTEMPTS, LEAST_PIXELS, LEAST_VISIBLE, PairBatch, PairStream, contact_sheet,
-                            resized_intrinsics)
+from training.pairs import ATTEMPTS, LEAST_PIXELS, LEAST_VISIBLE, PairBatch, PairStream, resized_intrinsics
 from training.perturb import EARLY, LATE
+from training.pictures import pair_rows
 
 SCENES = 320
 """Scenes that are made together: what the memory of a device must hold."""
@@ -144,8 +144,7 @@ def main() -> None:
     if args.throughput:
         print(measure(maker, args.seconds))
     else:
-        batch = PairBatch(**{name: value.cpu() for name, value in vars(maker.make(0)).items()})
-        cv2.imwrite(str(args.sheet), contact_sheet(batch)[..., ::-1])
+        cv2.imwrite(str(args.sheet), pair_rows(maker.make(0))[..., ::-1])
 
 
 if __name__ == "__main__":

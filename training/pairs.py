@@ -238,26 +238,6 @@ def batches_of(stream: PairStream, workers: int, join: Callable = collate) -> Da
                       generator=torch.Generator(), **ahead)
 
 
-def contact_sheet(batch: PairBatch) -> np.ndarray:
-    """Rows of query, render, query warped back by the true flow, visible pixels, depth; RGB uint8."""
-    rows = []
-    for i in range(len(batch.K)):
-        query = batch.query_rgb[i].permute(1, 2, 0).numpy()
-        render = batch.render_rgb[i].permute(1, 2, 0).numpy()
-        size = query.shape[0]
-        v, u = np.mgrid[:size, :size].astype(np.float32)
-        flow = batch.gt_flow[i].numpy()
-        warped = cv2.remap(query, u + flow[0], v + flow[1], cv2.INTER_LINEAR)
-        visible = batch.visible[i].numpy()[..., None]
-        depth = batch.query_depth[i].numpy()
-        known = depth[depth > 0]
-        grey = (depth - known.min()) / (np.ptp(known) + 1e-6) * (depth > 0) if len(known) else depth
-        tiles = [query, render, np.where(batch.render_mask[i].numpy()[..., None], warped, 0),
-                 render * (0.3 + 0.7 * visible), np.repeat(grey[..., None], 3, -1)]
-        rows.append(np.concatenate(tiles, 1))
-    return (np.clip(np.concatenate(rows), 0, 1) * 255).astype(np.uint8)
-
-
 def main() -> None:
     """Command line: write a contact sheet."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -266,9 +246,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10)
     parser.add_argument("--family", default="train", choices=("train", "held_out"))
     args = parser.parse_args()
+    from training.pictures import pair_rows
+
     maker = PairMaker(args.seed, family=args.family)
     batch = collate([maker.sample(i) for i in range(args.count)])
-    cv2.imwrite(args.sheet, contact_sheet(batch)[..., ::-1])
+    cv2.imwrite(args.sheet, pair_rows(batch)[..., ::-1])
 
 
 if __name__ == "__main__":

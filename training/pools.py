@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from flowpose_ros.errors import FlowposeError
 from flowpose_ros.geometry.symmetry import SymmetryGroup
@@ -53,7 +55,8 @@ class PoolObject:
 class ObjectPool:
     """Objects by a random key; the most recently used stay loaded.
 
-    family: `train` or `held_out`; a broken mesh is left out and named in `skipped`.
+    family: `train` or `held_out`. A mesh that is missing or broken is left out: `skipped` has its name and what it
+    lacks, and it is told, with their number, when it is found out.
     """
 
     def __init__(self, family: str = "train", root: Path | None = None, keep: int = 320) -> None:
@@ -62,8 +65,11 @@ class ObjectPool:
         self._loaded: OrderedDict[str, PoolObject] = OrderedDict()
         folder = (root or data_root()) / "meshes"
         held = family == "held_out"
-        self.paths = [p for p in sorted(folder.glob("*/mesh.ply"))
-                      if (zlib.crc32(p.parent.name.encode()) % HELD_OUT_EVERY == 0) == held]
+        folders = [p for p in sorted(folder.glob("*")) if p.is_dir()
+                   and (zlib.crc32(p.name.encode()) % HELD_OUT_EVERY == 0) == held]
+        self.paths = [p / "mesh.ply" for p in folders if (p / "mesh.ply").exists()]
+        for missing in sorted(set(folders) - {p.parent for p in self.paths}):
+            self._skip(missing.name, f"{missing}: expected a mesh.ply, got none")
 
     def draw(self, rng: np.random.Generator, seed: int) -> PoolObject:
         """A random object; `seed` names the procedural one."""
@@ -74,16 +80,22 @@ class ObjectPool:
 
     def scanned(self, path: Path) -> PoolObject | None:
         """The object of one of `paths`; None for a broken mesh."""
-        try:
-            return self._remember(str(path), lambda: self._scanned(path))
-        except FlowposeError as error:
-            self.skipped[path.parent.name] = str(error)
-            return None
+        name = path.parent.name
+        if name not in self.skipped:
+            try:
+                return self._remember(str(path), lambda: self._scanned(path))
+            except FlowposeError as error:
+                self._skip(name, str(error))
+        return None
 
     def procedural(self, seed: int) -> PoolObject:
         """The procedural object of a seed, made anew."""
         made = random_object(seed, self.family)
         return PoolObject(made.mesh, made.symmetries, made.shape_symmetries)
+
+    def _skip(self, name: str, reason: str) -> None:
+        self.skipped[name] = reason
+        tqdm.write(f"mesh {name} is skipped, {len(self.skipped)} so far: {reason}", file=sys.stderr)
 
     def _remember(self, key: str, make) -> PoolObject:
         if key in self._loaded:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
-from flowpose_ros.networks.geometry_net import GeometryConfig, GeometryNet
+from flowpose_ros.networks.geometry_net import Geometry, GeometryConfig, GeometryNet
 from flowpose_ros.networks.weights import file_hash, load_network
 from training.geometry_loss import GeometryWeights, geometry_loss
 from training.learner import Figures
 from training.losses import view_of
 from training.pairs import PairBatch
+from training.pictures import geometry_rows
 from training.trainer import Lesson, PairTraining, run_arguments, run_parser, train_on_pairs
 
 
@@ -43,10 +45,16 @@ class GeometryLoss:
 
     def __call__(self, batch: PairBatch, pose_share: torch.Tensor) -> tuple[torch.Tensor, Figures]:
         """The loss and its figures."""
+        return geometry_loss(self._said(batch), self.network.encode, batch, self.weights, pose_share)
+
+    def picture(self, batch: PairBatch) -> np.ndarray:
+        """Rows of a batch with what the network says of it (see `geometry_rows`)."""
+        return geometry_rows(self._said(batch), batch)
+
+    def _said(self, batch: PairBatch) -> Geometry:
         with torch.no_grad():
             query, source = self.refiner.encode(batch.query_rgb), self.refiner.encode(batch.render_rgb)
-        said = self.network(query, source, view_of(batch))
-        return geometry_loss(said, self.network.encode, batch, self.weights, pose_share)
+        return self.network(query, source, view_of(batch))
 
 
 def train(config: GeometryTraining, refiner: Path, folder: Path, **run) -> Path:
@@ -62,7 +70,7 @@ def train(config: GeometryTraining, refiner: Path, folder: Path, **run) -> Path:
         loss = GeometryLoss(network, features)
         # A network belongs to the features that it learnt from.
         return Lesson(network, lambda step: loss, "geometry network", "geometry", "geometry.safetensors",
-                      file_hash(refiner))
+                      file_hash(refiner), loss.picture)
 
     return train_on_pairs(config, lesson_on, folder, **run)
 

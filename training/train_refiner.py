@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from flowpose_ros.networks.flow import SIZES, GenFlow
@@ -15,6 +16,7 @@ from flowpose_ros.networks.matching import joint_features
 from training.learner import Figures, Loss
 from training.losses import LossWeights, matching_loss, refiner_loss, view_of
 from training.pairs import PairBatch
+from training.pictures import refiner_rows
 from training.trainer import Lesson, PairTraining, run_arguments, run_parser, train_on_pairs
 
 
@@ -56,6 +58,10 @@ class RefinerLoss:
             "loss": losses.total.detach(), "epe": losses.flow_error, "cert": losses.certainty_error,
             "pose": losses.pose_error, "start": losses.start_error}
 
+    def picture(self, batch: PairBatch) -> np.ndarray:
+        """Rows of a batch with the last update's flow and certainty (see `refiner_rows`)."""
+        return refiner_rows(self.network(self.network.encode(batch.query_rgb), view_of(batch))[-1], batch)
+
     def _matching(self, batch: PairBatch):
         query, source = self.network.encode(batch.query_rgb), self.network.encode(batch.render_rgb)
         match = sum(matching_loss(s, q, batch) for s, q in zip((*source, joint_features(source)),
@@ -73,7 +79,7 @@ def train(config: RefinerTraining, folder: Path, **run) -> Path:
             return loss.features if config.features_alone(step) else loss.everything
 
         return Lesson(network, loss_at, f"refiner of size {config.size}", "genflow",
-                      f"genflow_{config.size.lower()}.safetensors")
+                      f"genflow_{config.size.lower()}.safetensors", picture=loss.picture)
 
     return train_on_pairs(config, lesson_on, folder, **run)
 

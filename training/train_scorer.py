@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,16 +12,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
-from tqdm import tqdm
 
 from flowpose_ros.geometry.rotations import angles_between, perturb_rotations, random_rotations
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig, cell_cover
 from flowpose_ros.networks.weights import file_hash, load_network, save_weights
 from flowpose_ros.rendering.templates import render_views
+from training.journal import Journal
 from training.loop import Average, Pace, Running, load_checkpoint, one_cycle, save_checkpoint
 from training.pairs import PairMaker, PairStream, batches_of
 from training.perturb import turn_by
+from training.pictures import scorer_rows
+from training.speed import FirstLook, Watched
 
 NEAR = np.radians(25)
 FAR = np.radians(45)
@@ -100,13 +101,24 @@ def scorer_loss(logits: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
     return (binary * asked).sum() / asked.sum().clamp_min(1) + ranking.mean()
 
 
+def logits_of(network: GenFlow, scorer: Scorer, batch: ScorerSample) -> torch.Tensor:
+    """What the scorer gives each view of each query [B,N]."""
+    with torch.no_grad():
+        _, queries = network.encode(batch.query)
+        _, views = network.encode(batch.rgb.float() / 255)
+    count = len(views) // len(queries)
+    queries = queries.repeat_interleave(count, 0)
+    return scorer(views.float(), cell_cover(batch.mask), queries.float()).reshape(-1, count)
+
+
 def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, threads: int,
           max_minutes: float | None = None, start: Path | None = None, device: str = "cpu",
-          minutes: float | None = None) -> Path:
+          minutes: float | None = None, save_every: int = 250, log_every: int = 50) -> Path:
     """Train on the features of the weights file `refiner`; returns the path of the exported head.
 
     start: a head that a new run begins with, of older features perhaps, instead of random numbers. minutes: the
-    schedule follows the clock (see `Pace`).
+    schedule follows the clock (see `Pace`). save_every, log_every: steps between checkpoints, each with a picture, and
+    between lines of the journal, each with the means of its steps.
     """
     torch.manual_seed(config.seed)
     torch.set_num_threads(threads)
@@ -125,22 +137,19 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
         step = load_checkpoint(checkpoint, config=same, module=scorer, average=average, optimiser=optimiser)
     stream = ScorerStream(config.seed, config.crop, step * config.queries, batch=config.queries)
     stream.config = config
-    running, pace, begin = Running(), Pace(config.steps, minutes), time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
-    bar = tqdm(total=config.steps, initial=step, unit="step", desc="scorer", mininterval=10)
-    for batch in batches_of(stream, workers, stack):
+    samples = Watched(batches_of(stream, workers, stack), config.queries)
+    running, pace, look, begin = (Running(log_every), Pace(config.steps, minutes), FirstLook(samples, samples),
+                                  time.monotonic())
+    journal = Journal(folder, "scorer", step, config.steps)
+    for batch in samples:
         at = pace.at(step)
         if at >= config.steps or (max_minutes and time.monotonic() - begin > 60 * max_minutes):
             break
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * one_cycle(at, config.steps)
         batch = ScorerSample(*(getattr(batch, f.name).to(device) for f in fields(ScorerSample)))
-        with torch.no_grad():
-            _, queries = network.encode(batch.query)
-            _, views = network.encode(batch.rgb.float() / 255)
         angle = batch.angle.reshape(config.queries, -1)
-        queries = queries.repeat_interleave(angle.shape[1], 0)
-        logits = scorer(views.float(), cell_cover(batch.mask), queries.float()).reshape(angle.shape)
+        logits = logits_of(network, scorer, batch)
         loss = scorer_loss(logits, angle)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -150,15 +159,18 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
         step += 1
         best = angle.gather(1, logits.argmax(1, keepdim=True))
         running.add(loss=loss.detach(), best_within_25=(best < NEAR).float().mean())
-        bar.update()
-        if step % 50 == 0:
-            bar.set_postfix({k: f"{v:.3f}" for k, v in running.means().items()})
-            with (folder / "log.jsonl").open("a") as out:
-                out.write(json.dumps({"step": step, **running.means()}) + "\n")
-        if step % 250 == 0:
+        journal.advance()
+        if step % log_every == 0:
+            journal.line(step, running.means())
+        if step % save_every == 0:
             save_checkpoint(checkpoint, step=step, config=record, module=scorer,
                             average=average, optimiser=optimiser)
-    bar.close()
+            views = batch.rgb.reshape(*angle.shape, *batch.rgb.shape[1:]).float() / 255
+            journal.picture(step, lambda: scorer_rows(batch.query, views, logits, angle < NEAR, angle > FAR))
+        if speed := look.after_step():
+            left = None if minutes is not None else config.steps - step
+            journal.say(speed.line(config.queries, left, remedy="more --workers make more"))
+    journal.close()
     save_checkpoint(checkpoint, step=step, config=record, module=scorer,
                     average=average, optimiser=optimiser)
     path = folder / "scorer.safetensors"

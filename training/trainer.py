@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
+from flowpose_ros.errors import MemoryShortageError
+from flowpose_ros.estimation.batches import is_memory_shortage, take
 from flowpose_ros.networks.weights import load_config, load_weights, save_weights
 from training.device_pairs import device_batches
-from training.learner import Learner, Loss, RecordedLearner
+from training.journal import Journal
+from training.learner import Figures, Learner, Loss, RecordedLearner
 from training.loop import (Average, Pace, Running, agreed, average_gradients, join_processes, load_checkpoint,
                            one_cycle, save_checkpoint)
-from training.pairs import PairStream, batches_of
+from training.pairs import PairBatch, PairStream, batches_of
 from training.replay import PLACEMENTS, Replay, replayed
 from training.reuse import KEPT, reused
+from training.shortage import largest_that_fits
+from training.speed import FirstLook, Watched
 
 STORED = 32
 """Samples that a worker hands over at once to the store of a GPU."""
+PICTURED = 4
+"""Samples in a picture."""
+REMEDY = "--reuse 4 uses each sample four times, more --workers make more"
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Lesson:
     """What a run teaches: the network that learns, on its device, and its loss at each step.
 
     name: of the network, for people; kind, file: of its weights; features: hash of the weights file whose features it
-    learns on, if any.
+    learns on, if any; picture: shows a batch and what the network says of it [H,W,3] uint8, RGB.
     """
 
     network: nn.Module
@@ -69,6 +76,7 @@ class Lesson:
     kind: str
     file: str
     features: str | None = None
+    picture: Callable[[PairBatch], np.ndarray] | None = None
 
 
 def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], folder: Path, *, workers: int,
@@ -79,13 +87,14 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
 
     lesson_on: makes the lesson on a device, after the random numbers are seeded. start: weights of the same shape that
     a new run begins with, instead of random numbers. Every `log_every` steps a line with the means of these steps goes
-    to `folder`/log.jsonl. minutes: the schedule follows the clock, so that a run of unknown speed ends in time; it is a
-    run's own and does not go on in the next. eager: start each kernel of a GPU from Python. made_on: whether samples
-    come from "workers", on a GPU by way of its store, or are made on the "device", each for its step.
+    to the journal in `folder`, and at each checkpoint a picture. minutes: the schedule follows the clock, so that a run
+    of unknown speed ends in time; it is a run's own and does not go on in the next. eager: start each kernel of a GPU
+    from Python. made_on: whether samples come from "workers", on a GPU by way of its store, or are made on the
+    "device", each for its step.
 
     Raises ValueError when the batch cannot be shared equally by the processes or by a store's placements, when a GPU is
     to be shared, when samples are to be used less than once, or when `start` is of another shape, WeightsError when it
-    is of another kind.
+    is of another kind, MemoryShortageError, with a batch that fits, when memory does not suffice for the batch.
     """
     rank, processes = join_processes()
     check_sharing(config, processes, device)
@@ -96,31 +105,27 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
     torch.backends.cudnn.benchmark = True
     lesson = lesson_on(device)
     network = lesson.network
-    checkpoint, log = folder / "checkpoint.pt", folder / "log.jsonl"
+    checkpoint = folder / "checkpoint.pt"
     if start is not None and not checkpoint.exists():
-        found = load_config(start, lesson.kind, type(network.config))
-        if found != network.config:
-            raise ValueError(f"start {start}: expected a {lesson.name} ({network.config}), got {found}")
-        load_weights(start, network)
+        begin_with(start, lesson)
     replay = Replay(config.kept, device, config.seed) if on_gpu else None
     rates = config.learning_rate, config.weight_decay, config.clip
     learner = Learner(network, *rates) if eager or not on_gpu else RecordedLearner(network, *rates, alone=replay.still)
     optimiser = learner.optimiser
     average = Average(network)
     record = dataclasses.asdict(config) | {"refiner": lesson.features}
-    step = 0
+    step = first = 0
     if checkpoint.exists():
         # The length of the run may change when it is continued; everything else may not.
         same = {k: v for k, v in record.items() if k != "steps"}
-        step = load_checkpoint(checkpoint, config=same, module=network, average=average, optimiser=optimiser)
+        step = first = load_checkpoint(checkpoint, config=same, module=network, average=average, optimiser=optimiser)
     pace = Pace(config.steps, minutes)
     share = config.batch // processes
-    made, late_from = (-(-s // config.reuse) for s in (step, round(config.late_from * config.steps)))
-    stream = PairStream(config.seed, config.crop, made * config.batch, batch=STORED if stored else share,
-                        rank=rank, processes=processes, late_from=late_from * config.batch)
-    fresh = device_batches(stream, device) if made_on == "device" else batches_of(stream, workers)
-    samples = (replayed(fresh, replay, share) if stored else
-               reused(fresh, config.reuse, [config.seed, rank, step], max(1, min(KEPT, config.kept // share))))
+    fresh = made_for(config, step, workers, STORED if stored else share, rank, processes,
+                     None if made_on == "workers" else device)
+    drawn = (replayed(fresh, replay, share) if stored else
+             reused(fresh, config.reuse, [config.seed, rank, step], max(1, min(KEPT, config.kept // share))))
+    samples = Watched(drawn, config.batch)
 
     def keep(step: int) -> Path:
         save_checkpoint(checkpoint, step=step, config=record, module=network, average=average, optimiser=optimiser)
@@ -128,32 +133,87 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
                      features=lesson.features)
         return folder / lesson.file
 
-    running, begin = Running(log_every), time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
-    bar = tqdm(total=config.steps, initial=step, unit="step", desc=lesson.name, mininterval=10, disable=rank > 0)
+    running, look, begin = Running(log_every), FirstLook(fresh, samples), time.monotonic()
+    journal = None if rank else Journal(folder, lesson.name, step, config.steps)
     for batch in samples:
         late = max_minutes is not None and time.monotonic() - begin > 60 * max_minutes
         at = pace.at(step)
         if at >= config.steps or agreed(late, processes):
             break
-        figures = learner.learn(batch, lesson.loss_at(at), config.learning_rate * one_cycle(at, config.steps),
-                                config.pose_share(at), lambda network: average_gradients(network, processes))
+        how = lesson.loss_at(at), config.learning_rate * one_cycle(at, config.steps), config.pose_share(at)
+        figures = learn(learner, batch, how, processes)
         average.update(network, figures["skipped"])
         step += 1
+        if journal is None:
+            continue
+        journal.advance()
         running.add(**figures)
-        bar.update()
-        if rank == 0 and step % log_every == 0:
-            means = running.means()
-            if stored:
-                means["made"] = replay.seen
-            bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()})
-            with log.open("a") as out:
-                out.write(json.dumps({"step": step, "seconds": time.monotonic() - begin, **means}) + "\n")
-        if rank == 0 and step % save_every == 0:
+        if step % log_every == 0:
+            journal.line(step, running.means() | ({"made": replay.seen} if stored else {}))
+        if step % save_every == 0:
             keep(step)
-    bar.close()
-    samples.close()
-    return keep(step) if rank == 0 else folder / lesson.file
+            if lesson.picture is not None:
+                journal.picture(step, lambda: picture_of(lesson, batch))
+        if speed := look.after_step():
+            left = (None, 0) if minutes is not None else steps_left(lesson, range(first, step), config.steps)
+            journal.say(speed.line(config.batch, *left, None if on_gpu or config.reuse > 1 else REMEDY))
+    drawn.close()
+    if journal is None:
+        return folder / lesson.file
+    journal.close()
+    return keep(step)
+
+
+def begin_with(start: Path, lesson: Lesson) -> None:
+    """Give the network the weights of the file `start`; raises ValueError when they are of another shape."""
+    found, wanted = load_config(start, lesson.kind, type(lesson.network.config)), lesson.network.config
+    if found != wanted:
+        raise ValueError(f"start {start}: expected a {lesson.name} ({wanted}), got {found}")
+    load_weights(start, lesson.network)
+
+
+def made_for(config: PairTraining, step: int, workers: int, batch: int, rank: int = 0, processes: int = 1,
+             device: str | None = None) -> Watched[PairBatch]:
+    """Samples as process `rank` makes them for a run from `step` on, in batches of `batch`; counted for all
+    processes. They are made on `device` or, if None, by workers."""
+    made, late_from = (-(-s // config.reuse) for s in (step, round(config.late_from * config.steps)))
+    stream = PairStream(config.seed, config.crop, made * config.batch, batch=batch, rank=rank, processes=processes,
+                        late_from=late_from * config.batch)
+    batches = batches_of(stream, workers) if device is None else device_batches(stream, device)
+    return Watched(batches, batch * processes)
+
+
+def learn(learner: Learner, batch: PairBatch, how: tuple[Loss, float, float], processes: int) -> Figures:
+    """One step (see `Learner.learn`), its gradients shared by all processes.
+
+    Raises MemoryShortageError naming a batch that fits when memory does not suffice.
+    """
+    try:
+        return learner.learn(batch, *how, lambda network: average_gradients(network, processes))
+    except Exception as error:
+        if not is_memory_shortage(error):
+            raise
+        reason = str(error)
+    # Here, where the error and all that its frames hold are gone.
+    device, asked = batch.K.device.type, len(batch.K) * processes
+    unit = 1 if device == "cpu" else PLACEMENTS
+    fits = processes * largest_that_fits(lambda part: learner.learn(part, *how), batch, unit)
+    advice = f"--batch {fits} fits" if fits else f"not even {unit * processes} fits"
+    raise MemoryShortageError(f"batch: expected one that the memory of {device} suffices for, got {asked}; {advice} "
+                              f"({reason})")
+
+
+def picture_of(lesson: Lesson, batch: PairBatch) -> np.ndarray:
+    """The lesson's picture of the first samples of a batch."""
+    with torch.no_grad():
+        return lesson.picture(take(batch, torch.arange(min(PICTURED, len(batch.K)))))
+
+
+def steps_left(lesson: Lesson, taken: range, steps: int) -> tuple[int, int]:
+    """How many steps are left with a loss that one of those taken had, and how many with another."""
+    known = {lesson.loss_at(step) for step in taken}
+    alike = sum(lesson.loss_at(step) in known for step in range(taken.stop, steps))
+    return alike, steps - taken.stop - alike
 
 
 def check_sharing(config: PairTraining, processes: int, device: str) -> None:

@@ -236,11 +236,15 @@ def test_held_out_objects_are_others(data_root, monkeypatch):
     assert held_out and train and not train & held_out
 
 
-def test_a_broken_mesh_is_skipped_by_name(tmp_path):
+def test_missing_and_broken_meshes_are_skipped_by_name_and_counted(tmp_path, capsys):
     folder = tmp_path / "meshes" / "broken_thing"
     folder.mkdir(parents=True)
     (folder / "mesh.ply").write_text("ply\nformat ascii 1.0\nend_header\n")
+    (tmp_path / "meshes" / "hollow_thing").mkdir()
     pool = ObjectPool("train", tmp_path)
     things = [pool.draw(np.random.default_rng(i), 1) for i in range(8)]
     assert all(len(thing.mesh.faces) for thing in things)
-    assert list(pool.skipped) == ["broken_thing"]
+    assert list(pool.skipped) == ["hollow_thing", "broken_thing"]
+    hollow, broken = capsys.readouterr().err.splitlines()
+    assert hollow.startswith("mesh hollow_thing is skipped, 1 so far: ") and "expected a mesh.ply, got none" in hollow
+    assert broken.startswith("mesh broken_thing is skipped, 2 so far: ") and "expected triangles, got none" in broken

@@ -61,6 +61,16 @@ def test_a_few_steps_of_the_head_lower_the_pose_error():
     assert last["skipped"] == 0 and last["pose"] < 0.7 * first["pose"]
 
 
+def test_training_lowers_the_losses_on_samples_it_has_not_seen(tmp_path):
+    config, last = replace(SHORT, steps=24, pose_from=1.0), {}
+    for name, rate in (("learning", 1e-3), ("still", 0.0)):  # on the same samples
+        run(replace(config, learning_rate=rate), tmp_path / name, log_every=8)
+        last[name] = json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[-1])
+    assert last["learning"]["start"] == last["still"]["start"]
+    shares = {name: last["learning"][name] / last["still"][name] for name in ("loss", "encoding", "points", "visible")}
+    assert max(shares.values()) < 0.99 and shares["loss"] < 0.97 and shares["visible"] < 0.93, shares
+
+
 def test_a_run_logs_and_reuses_its_samples(tmp_path):
     run(replace(SHORT, reuse=3), tmp_path, log_every=2)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

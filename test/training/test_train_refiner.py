@@ -2,7 +2,11 @@
 
 import json
 import math
+import multiprocessing
+import signal
+import time
 from dataclasses import replace
+from functools import partial
 from itertools import count, islice
 from types import SimpleNamespace
 
@@ -12,8 +16,9 @@ from safetensors.torch import load_file
 
 from flowpose_ros.networks.flow import SIZES, GenFlow, GenFlowConfig
 from flowpose_ros.networks.weights import load_config, load_weights
-from training import trainer
+from training import journal, trainer
 from training.loop import one_cycle
+from training.speed import FirstLook
 from training.train_refiner import RefinerTraining, train
 
 SHORT = RefinerTraining(crop=64, steps=6, batch=2, features_until=0.4, alternate_from=0.8, pose_from=0.4,
@@ -143,6 +148,44 @@ def test_a_step_without_a_finite_gradient_is_skipped(monkeypatch, tmp_path):
     assert all(value.isfinite().all() for value in saved["module"].values())
 
 
+# --- what it shows
+
+class Shown:
+    """Stands where TensorBoard's writer would."""
+
+    def __init__(self):
+        self.scalars, self.images = [], []
+
+    def add_scalar(self, name, value, step):
+        self.scalars.append((name, step))
+
+    def add_image(self, name, image, step, dataformats):
+        self.images.append((step, image.shape))
+
+    def flush(self):
+        pass
+
+    close = flush
+
+
+def test_figures_and_pictures_are_shown_and_change_nothing(whole, monkeypatch, tmp_path):
+    shown = Shown()
+    monkeypatch.setattr(journal, "event_writer", lambda folder, step: shown)
+    run(SHORT, tmp_path, save_every=3, log_every=2)
+    assert shown.images == [(3, (2 * 64, 6 * 64, 3)), (6, (2 * 64, 6 * 64, 3))]
+    assert [step for name, step in shown.scalars if name == "match"] == [2, 4, 6]
+    assert {"loss", "epe", "cert", "pose", "skipped"} <= {name for name, _ in shown.scalars}
+    assert_same_run(tmp_path, whole)
+
+
+def test_a_run_tells_its_speed_once(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(trainer, "FirstLook", partial(FirstLook, seconds=0))
+    run(SHORT, tmp_path)
+    said = [line for line in capsys.readouterr().err.splitlines() if "samples/s" in line]
+    assert len(said) == 1 and "; 2 steps more like these take 0:0" in said[0]
+    assert "2 by another loss come beside them" in said[0]
+
+
 # --- stopping and going on
 
 
@@ -170,6 +213,21 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(whole, monkeypat
             run(SHORT, tmp_path, save_every=2)
     assert checkpoint_of(tmp_path)["step"] == 4
     run(SHORT, tmp_path)
+    assert_same_run(tmp_path, whole)
+
+
+def test_a_run_that_was_killed_outright_loses_and_repeats_no_step(whole, tmp_path):
+    how = {"workers": 0, "threads": 1, "save_every": 2, "max_minutes": None, "log_every": 1}
+    process = multiprocessing.get_context("spawn").Process(target=train, args=(SHORT, tmp_path), kwargs=how)
+    process.start()
+    log = tmp_path / "log.jsonl"
+    while process.is_alive() and not (log.exists() and log.read_text().count("\n") >= 3):
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and checkpoint_of(tmp_path)["step"] < SHORT.steps
+    run(SHORT, tmp_path, log_every=1)
+    assert [line["step"] for line in log_of(tmp_path)] == list(range(1, SHORT.steps + 1))
     assert_same_run(tmp_path, whole)
 
 

@@ -1,13 +1,19 @@
 """The views that a scorer learns from are those that coarse estimation confuses."""
 
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 
 from flowpose_ros.geometry.rotations import angles_between, random_rotations
 from flowpose_ros.networks.flow import GenFlow
 from flowpose_ros.networks.scorer import Scorer
-from flowpose_ros.networks.weights import save_weights
+from flowpose_ros.networks.weights import save_weights, shipped_folder
+from training import journal
 from training.train_scorer import FAR, NEAR, ScorerTraining, train, view_rotations
 
 CONFIG = ScorerTraining(near=40, between=40, flipped=200, anywhere=40)
@@ -33,6 +39,23 @@ def test_turned_views_are_turned_about_an_axis_of_the_object():
     relative = R_gt.T @ turned
     # What a turn about an axis leaves where it was: one axis of the object, up to the noise.
     assert np.median(np.abs(relative[:, [0, 1, 2], [0, 1, 2]]).max(1)) > np.cos(np.radians(15))
+
+
+@pytest.mark.usefixtures("same_everywhere")
+def test_training_lowers_the_loss_on_samples_it_has_not_seen(tmp_path, monkeypatch):
+    pictures = []
+    monkeypatch.setattr(journal, "event_writer", lambda folder, step: SimpleNamespace(
+        add_scalar=lambda *figure: None, flush=lambda: None, close=lambda: None,
+        add_image=lambda name, picture, step, dataformats: pictures.append((step, picture.shape))))
+    config = ScorerTraining(crop=64, steps=30, queries=2, near=3, between=0, flipped=1, anywhere=2)
+    last = {}
+    for name, rate in (("learning", 3e-3), ("still", 0.0)):  # on the same samples
+        train(replace(config, learning_rate=rate), shipped_folder() / "genflow_t.safetensors", tmp_path / name,
+              workers=0, threads=1, log_every=10, save_every=15)
+        last[name] = json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[-1])
+    assert last["learning"]["step"] == 30
+    assert last["learning"]["loss"] < 0.9 * last["still"]["loss"], last
+    assert pictures == 2 * [(15, (2 * 64, 7 * 64, 3)), (30, (2 * 64, 7 * 64, 3))]
 
 
 def test_a_run_can_begin_with_weights(tmp_path, monkeypatch):

@@ -1,0 +1,82 @@
+"""What a run shows and writes down: a progress bar, log.jsonl, and the same figures with pictures for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+NO_EVENTS = ("no TensorBoard events are written: pip install -r ros_from_pypi/requirements-training.txt brings what "
+             "writes them")
+
+
+class Journal:
+    """The record of a run in its folder, which begins, or goes on, after `step` of `steps`.
+
+    What a killed run wrote of later steps is dropped, for they are taken again.
+    """
+
+    def __init__(self, folder: Path, name: str, step: int, steps: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._log = folder / "log.jsonl"
+        forget_after(self._log, step)
+        self._bar = tqdm(total=steps, initial=step, unit="step", desc=name, mininterval=10)
+        self._events = event_writer(folder, step)
+        if self._events is None:
+            self.say(NO_EVENTS)
+        self._begin = time.monotonic()
+
+    def advance(self) -> None:
+        """One step more on the bar."""
+        self._bar.update()
+
+    def line(self, step: int, figures: dict[str, float]) -> None:
+        """Write a line of figures, with the seconds since this run began or went on."""
+        self._bar.set_postfix({k: f"{v:.3f}" for k, v in figures.items()})
+        with self._log.open("a") as out:
+            out.write(json.dumps({"step": step, "seconds": time.monotonic() - self._begin, **figures}) + "\n")
+        if self._events is not None:
+            for name, value in figures.items():
+                self._events.add_scalar(name, value, step)
+            self._events.flush()
+
+    def picture(self, step: int, draw: Callable[[], np.ndarray]) -> None:
+        """Write the picture [H,W,3] uint8 that `draw` makes, which is asked only where it can be written."""
+        if self._events is not None:
+            self._events.add_image("samples", draw(), step, dataformats="HWC")
+            self._events.flush()
+
+    def say(self, text: str) -> None:
+        """Print a line for whoever watches, above the bar."""
+        tqdm.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """End the bar and the events."""
+        self._bar.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def event_writer(folder: Path, step: int):
+    """TensorBoard's writer for what comes after `step`, or None where tensorboard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(folder, purge_step=step + 1 if step else None)
+
+
+def forget_after(log: Path, step: int) -> None:
+    """Drop the lines of steps after `step`, and a line that was not written to its end."""
+    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    if len(kept) < len(lines):
+        part = log.with_suffix(".part")
+        part.write_text("".join(kept))
+        os.replace(part, log)
