@@ -110,7 +110,8 @@ def aim(scene: Scene, size: tuple[int, int], key: tuple[int, ...]) -> Camera:
     outward = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
     T = look_at(middle + outward, middle)
     T[:3] = _roll(np.radians(rng.normal(0, 5))) @ T[:3]
-    T[2, 3] += _distance(points @ T[:3, :3].T + T[:3, 3], K, size) * rng.uniform(1.0, 1.2)
+    nearest = 1 + _step_back(points @ T[:3, :3].T + T[:3, 3], K, size)
+    T[2, 3] += nearest * rng.uniform(1.0, 1.2) - 1
     return Camera(T, K, size)
 
 
@@ -119,7 +120,7 @@ def _roll(angle: float) -> np.ndarray:
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
-def _distance(points: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> float:
+def _step_back(points: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> float:
     """Least step back, metres, from which points [N,3] in the camera's axes all project inside the image's margin."""
     edge = np.array([size[1], size[0]])
     limits = K[:2, 2] - MARGIN * edge, (1 - MARGIN) * edge - 1 - K[:2, 2]

@@ -99,7 +99,6 @@ def _material(picture: np.ndarray | None, roughness: float, outside: str = "REPE
     import bpy
 
     material = bpy.data.materials.new("material")
-    material.use_nodes = True
     nodes, links = material.node_tree.nodes, material.node_tree.links
     surface = next(node for node in nodes if node.type == "BSDF_PRINCIPLED")
     surface.inputs["Roughness"].default_value = roughness
@@ -140,7 +139,6 @@ def _add_light(stage, light: Light, surroundings: np.ndarray) -> None:
         made.rotation_quaternion = Vector(-lamp.position).to_track_quat("-Z", "Y")
         stage.collection.objects.link(made)
     world = stage.world = bpy.data.worlds.new("world")
-    world.use_nodes = True
     nodes, links = world.node_tree.nodes, world.node_tree.links
     background = next(node for node in nodes if node.type == "BACKGROUND")
     sky, tint = nodes.new("ShaderNodeTexEnvironment"), nodes.new("ShaderNodeVectorMath")
@@ -189,7 +187,6 @@ def _see_numbers(stage) -> None:
     import bpy
 
     material = bpy.data.materials.new("numbers")
-    material.use_nodes = True
     nodes, links = material.node_tree.nodes, material.node_tree.links
     nodes.clear()
     view, which, join, shine, out = (nodes.new(f"ShaderNode{name}") for name in (
