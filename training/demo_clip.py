@@ -7,7 +7,6 @@ layout with ground truth.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import cv2
@@ -15,13 +14,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from flowpose_ros.objects.mesh import Mesh
+from training.bop_files import camera_entry, info_entry, pose_entry, write_depth, write_json, write_models
 from training.demo_objects import Prop, clutter, room, targets
 from training.demo_render import SceneRenderer, View, add, cast, world_rays
 
 SIZE = 480, 640
 K = np.array([[650.0, 0, 322.4], [0, 650.0, 236.8], [0, 0, 1]])
-DEPTH_UNIT_MM = 0.1
 BASELINE_M = 0.05
 """Distance between the eyes of the depth camera: with the focal length it sets noise and shadows."""
 
@@ -88,14 +86,8 @@ def sense_depth(view: View, rng: np.random.Generator) -> np.ndarray:
 
 def annotate(prop: Prop, index: int, T_cam_world: np.ndarray, view: View, depth: np.ndarray) -> tuple[dict, dict]:
     """Entries of scene_gt.json and scene_gt_info.json for one object."""
-    T_cam_obj = T_cam_world @ prop.T_world_obj
-    pose = {"cam_R_m2c": np.round(T_cam_obj[:3, :3], 9).ravel().tolist(),
-            "cam_t_m2c": np.round(T_cam_obj[:3, 3] * 1000, 5).tolist(), "obj_id": prop.obj_id}
-    whole, visible = silhouette(prop, T_cam_world), view.prop == index
-    info = {"bbox_obj": box(whole), "bbox_visib": box(visible), "px_count_all": int(whole.sum()),
-            "px_count_valid": int((whole & (depth > 0)).sum()), "px_count_visib": int(visible.sum()),
-            "visib_fract": round(visible.sum() / max(whole.sum(), 1), 4)}
-    return pose, info
+    return (pose_entry(prop.obj_id, T_cam_world @ prop.T_world_obj),
+            info_entry(silhouette(prop, T_cam_world), view.prop == index, depth))
 
 
 def silhouette(prop: Prop, T_cam_world: np.ndarray) -> np.ndarray:
@@ -107,21 +99,13 @@ def silhouette(prop: Prop, T_cam_world: np.ndarray) -> np.ndarray:
     return np.isfinite(cast(scene, *world_rays(T_cam_world, K, SIZE))["t"]).reshape(SIZE)
 
 
-def box(mask: np.ndarray) -> list[int]:
-    """BOP's (x, y, width, height): differences of the outermost pixel indices; -1 when empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return [-1, -1, -1, -1]
-    return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0]), int(rows[-1] - rows[0])]
-
-
 # --- files ---------------------------------------------------------------------------------------
 
 def write_clip(output: Path, frames: int, seed: int) -> None:
     """Render the clip and write it in BOP layout under output/test/000000 and output/models."""
     props = targets() + clutter() + room()
     wanted = [i for i, prop in enumerate(props) if prop.obj_id is not None]
-    write_models(output / "models", [props[i] for i in wanted])
+    write_models(output / "models", {props[i].obj_id: props[i].mesh for i in wanted})
     scene = output / "test" / "000000"
     for name in ("rgb", "depth"):
         (scene / name).mkdir(parents=True, exist_ok=True)
@@ -132,48 +116,13 @@ def write_clip(output: Path, frames: int, seed: int) -> None:
         view = renderer.render(T_cam_world, K, SIZE, rng)
         depth = sense_depth(view, rng)
         Image.fromarray(sense_color(view.image, rng)).save(scene / "rgb" / f"{im_id:06d}.jpg", quality=90)
-        steps = np.round(depth * 1000 / DEPTH_UNIT_MM).astype(np.uint16)
-        cv2.imwrite(str(scene / "depth" / f"{im_id:06d}.png"), steps, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-        cameras[im_id] = {"cam_K": K.ravel().tolist(), "depth_scale": DEPTH_UNIT_MM}
+        write_depth(scene / "depth" / f"{im_id:06d}.png", depth)
+        cameras[im_id] = camera_entry(K)
         entries = [annotate(props[i], i, T_cam_world, view, depth) for i in wanted]
         poses[im_id], infos[im_id] = [list(column) for column in zip(*entries)]
     write_json(scene / "scene_camera.json", cameras)
     write_json(scene / "scene_gt.json", poses)
     write_json(scene / "scene_gt_info.json", infos)
-
-
-def write_json(path: Path, entries: dict) -> None:
-    """One line per key: small, and readable in a diff."""
-    rows = ",\n".join(f' "{key}": {json.dumps(value)}' for key, value in entries.items())
-    path.write_text("{\n" + rows + "\n}\n")
-
-
-def write_models(folder: Path, props: list[Prop]) -> None:
-    """models_info.json, and a textured PLY in millimetres for each object."""
-    folder.mkdir(parents=True, exist_ok=True)
-    infos = {}
-    for prop in props:
-        name, mesh = f"obj_{prop.obj_id:06d}", prop.mesh
-        Image.fromarray(mesh.textures[0]).save(folder / f"{name}.jpg", quality=90)
-        (folder / f"{name}.ply").write_bytes(ply(mesh, f"{name}.jpg"))
-        low, size = mesh.vertices.min(0) * 1000, np.ptp(mesh.vertices, axis=0) * 1000
-        sides = dict(zip(("min_x", "min_y", "min_z", "size_x", "size_y", "size_z"), [*low, *size]))
-        infos[prop.obj_id] = {"diameter": round(mesh.diameter * 1000, 4)} | {
-            key: round(float(value), 4) for key, value in sides.items()}
-    write_json(folder / "models_info.json", infos)
-
-
-def ply(mesh: Mesh, texture: str) -> bytes:
-    """A binary PLY in millimetres with a texture coordinate per vertex; vertices are doubled at seams."""
-    corners = np.concatenate([mesh.vertices[mesh.faces] * 1000, mesh.uv], 2).reshape(-1, 5).astype("<f4")
-    vertices, faces = np.unique(corners, axis=0, return_inverse=True)
-    header = ["ply", "format binary_little_endian 1.0", f"comment TextureFile {texture}",
-              f"element vertex {len(vertices)}",
-              *(f"property float {name}" for name in ("x", "y", "z", "texture_u", "texture_v")),
-              f"element face {len(mesh.faces)}", "property list uchar int vertex_indices", "end_header\n"]
-    packed = np.empty(len(mesh.faces), dtype=[("count", "u1"), ("index", "<i4", 3)])
-    packed["count"], packed["index"] = 3, faces.reshape(-1, 3)
-    return "\n".join(header).encode() + vertices.tobytes() + packed.tobytes()
 
 
 def main() -> None:

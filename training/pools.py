@@ -65,8 +65,7 @@ class ObjectPool:
         self._loaded: OrderedDict[str, PoolObject] = OrderedDict()
         folder = (root or data_root()) / "meshes"
         held = family == "held_out"
-        folders = [p for p in sorted(folder.glob("*")) if p.is_dir()
-                   and (zlib.crc32(p.name.encode()) % HELD_OUT_EVERY == 0) == held]
+        folders = [p for p in sorted(folder.glob("*")) if p.is_dir() and is_held_out(p.name) == held]
         self.paths = [p / "mesh.ply" for p in folders if (p / "mesh.ply").exists()]
         for missing in sorted(set(folders) - {p.parent for p in self.paths}):
             self._skip(missing.name, f"{missing}: expected a mesh.ply, got none")
@@ -108,14 +107,23 @@ class ObjectPool:
 
     @staticmethod
     def _scanned(path: Path) -> PoolObject:
-        furniture = path.parent.name.startswith(FURNITURE)
-        mesh = load_mesh(path, "m", MeshLimits(max_diameter=100.0) if furniture else MeshLimits())
-        if furniture:
-            # A room's furniture becomes a thing on a table; its size comes from its name.
-            rng = np.random.default_rng(zlib.crc32(path.parent.name.encode()))
-            scale = np.exp(rng.uniform(np.log(0.05), np.log(0.4))) / (2 * mesh.radius)
-            mesh = replace(mesh, vertices=mesh.vertices * np.float32(scale))
-        return PoolObject(mesh, SymmetryGroup.none(), SymmetryGroup.none())
+        return PoolObject(scanned_mesh(path), SymmetryGroup.none(), SymmetryGroup.none())
+
+
+def is_held_out(name: str) -> bool:
+    """Whether the mesh of this name is kept for validation."""
+    return zlib.crc32(name.encode()) % HELD_OUT_EVERY == 0
+
+
+def scanned_mesh(path: Path) -> Mesh:
+    """The mesh of <name>/mesh.ply in metres; a room's furniture becomes a thing on a table, its size from its name."""
+    name = path.parent.name
+    if not name.startswith(FURNITURE):
+        return load_mesh(path, "m")
+    mesh = load_mesh(path, "m", MeshLimits(max_diameter=100.0))
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    scale = np.exp(rng.uniform(np.log(0.05), np.log(0.4))) / (2 * mesh.radius)
+    return replace(mesh, vertices=mesh.vertices * np.float32(scale))
 
 
 class Backgrounds:
