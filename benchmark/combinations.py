@@ -26,7 +26,6 @@ from tqdm import tqdm  # noqa: E402
 from flowpose_ros.errors import FlowposeError  # noqa: E402
 from flowpose_ros.estimation.estimator import COARSE, REFINERS, Estimator, EstimatorOptions  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, detections_of  # noqa: E402
-from flowpose_ros.evaluation.metrics import mssd  # noqa: E402
 from flowpose_ros.evaluation.results import ResultRow  # noqa: E402
 from flowpose_ros.evaluation.scores import SHARE_THRESHOLDS, evaluate  # noqa: E402
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
@@ -68,6 +67,7 @@ def on_dataset(dataset: BopDataset, options: EstimatorOptions, title: str) -> Ou
 def on_synthetic(cases: list, options: EstimatorOptions, title: str) -> Outcome:
     """Average recall by MSSD on synthetic scenes of held-out objects, each box jittered as a detector's."""
     from training.calibrate import box_of
+    from training.validation.cases import farthest
 
     estimator = Estimator(Catalogue([case.model for case in cases]), options)
     estimator.warm_up()
@@ -79,9 +79,7 @@ def on_synthetic(cases: list, options: EstimatorOptions, title: str) -> Outcome:
         begin = time.perf_counter()
         found = estimator.estimate(case.frame, [detection]).estimates
         seconds.append(time.perf_counter() - begin)
-        mesh, symmetries = case.model.mesh, case.model.symmetries.transforms(0.1)
-        errors.append(min([mssd(e.T_cam_obj, case.T_cam_obj, mesh.surface_points(500), symmetries) / mesh.diameter
-                           for e in found], default=np.inf))
+        errors.append(min([farthest(case.model, e.T_cam_obj, case.T_cam_obj) for e in found], default=np.inf))
     recall = np.mean([np.mean(np.array(errors) < threshold) for threshold in SHARE_THRESHOLDS])
     return Outcome({"AR MSSD": float(recall), "< 0.1 d": float(np.mean(np.array(errors) < 0.1))},
                    float(np.median(seconds)))

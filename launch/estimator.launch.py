@@ -28,6 +28,7 @@ ARGUMENTS = {
     "image_transport": ("raw", "'raw', or 'compressed' to listen to <image>/compressed"),
     "params_file": (str(SHARE / "config" / "estimator.yaml"), "parameters of the node"),
     "autostart": ("true", "configure and activate without a lifecycle manager"),
+    "respawn": ("false", "start the node again 2 s after its process died"),
     "use_sim_time": ("false", "take the time from /clock"),
 }
 
@@ -49,7 +50,7 @@ def generate_launch_description():
         remappings=[("image", given["image"]), ("image/compressed", [given["image"], "/compressed"]),
                     ("camera_info", given["camera_info"]), ("depth", given["depth"]),
                     ("detections", given["detections"]), ("masks", given["masks"])],
-        output="screen")
+        respawn=given["respawn"], respawn_delay=2.0, output="screen")
     # Room for images in Fast DDS's shared memory; with the default, best-effort ones are lost.
     profile = SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", EnvironmentVariable(
         "FASTDDS_DEFAULT_PROFILES_FILE", default_value=str(SHARE / "config" / "fastdds_profile.xml")))

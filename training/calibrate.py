@@ -3,8 +3,8 @@
 Synthetic scenes of training objects are estimated as on a robot, by a box as a detector's, and the answers kept with
 their witnesses and their distance from the truth. How the witnesses weigh against each other is chosen, not fitted: a
 ranking learnt from few synthetic scenes nearly ignored depth and chose worse on real images. What is fitted is the
-scale and offset that make an answer's score the probability that it is right, and how much wider than the flow says
-the covariance of a right answer is. FOLDER has a pose score already, by which estimation chooses: any that ranks alike,
+scale and offset that make it a probability, how it and the verifier together make the probability that an answer is
+right, and how much wider than the flow says the covariance of a right answer is. FOLDER has a pose score already, by which estimation chooses: any that ranks alike,
 the shipped one to begin with. Table and curves (calibration.png) tell how well it holds.
 """
 
@@ -27,15 +27,15 @@ from tqdm import tqdm
 
 from flowpose_ros.estimation.batches import join
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
-from flowpose_ros.estimation.judge import witnesses
+from flowpose_ros.estimation.judge import verified, witnesses
 from flowpose_ros.estimation.networks import load_networks
-from flowpose_ros.evaluation.metrics import mssd
 from flowpose_ros.evaluation.table import format_table
 from flowpose_ros.networks.pose_score import PoseScore
 from flowpose_ros.networks.weights import save_weights
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.records import Detection, PoseEstimate
-from training.validation.cases import IMAGE_SIZE, Case, ImageMaker, synthetic_case
+from training.validation.cases import IMAGE_SIZE, Case, ImageMaker, farthest, synthetic_case
+from training.validation.measures import area_under_roc
 
 RIGHT = 0.1
 """A pose is right when no surface point is farther than this share of the diameter from its place (MSSD)."""
@@ -49,10 +49,12 @@ INPUTS = {False: "RGB", True: "RGB-D"}
 
 @dataclass(frozen=True)
 class Answers:
-    """N poses that estimation answered: witnesses [N,K]; errors [N], MSSD as a share of the diameter; surprise [N], the
-    squared error of the pose in units of its covariance (6 on average where that is true)."""
+    """N poses that estimation answered: witnesses [N,K]; verified [N], the verifier's logits; errors [N], MSSD as a share
+    of the diameter; surprise [N], the squared error of the pose in units of its covariance (6 on average where that is
+    true)."""
 
     witnesses: torch.Tensor
+    verified: torch.Tensor
     errors: torch.Tensor
     surprise: torch.Tensor
 
@@ -71,25 +73,39 @@ def box_of(case: Case, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([low, high]) + rng.normal(0, BOX_JITTER, 4) * np.tile(high - low, 2)
 
 
-def fit(answers: Answers, line: torch.nn.Linear, ranking: tuple[float, ...], steps: int = 300) -> None:
+def fit_score(learnt: dict[bool, Answers]) -> PoseScore:
+    """The score that fits answers without depth (False) and with it (True)."""
+    score = PoseScore()
+    for depth, line, trust in ((False, score.rgb, score.trust_rgb), (True, score.rgbd, score.trust_rgbd)):
+        answers = learnt[depth]
+        fit(answers, line, RANKING[depth])
+        with torch.no_grad():
+            inputs = torch.stack([score(answers.witnesses), answers.verified], 1)
+        regress(trust, inputs, answers.right)
+        score.stretch[int(depth)] = stretch_of(answers)
+    return score
+
+
+def fit(answers: Answers, line: torch.nn.Linear, ranking: tuple[float, ...]) -> None:
     """Make a line that ranks as given, with the scale and offset that fit the answers."""
+    rank = torch.nn.Linear(1, 1)
+    regress(rank, (answers.witnesses @ torch.tensor(ranking))[:, None], answers.right)
     with torch.no_grad():
-        line.weight.copy_(torch.tensor([ranking]))
-        line.bias.zero_()
-        logits = line(answers.witnesses)[:, 0]
-    scale, offset = torch.ones(1, requires_grad=True), torch.zeros(1, requires_grad=True)
-    platt = torch.optim.LBFGS([scale, offset], max_iter=steps, line_search_fn="strong_wolfe")
+        line.weight.copy_(rank.weight * torch.tensor([ranking]))
+        line.bias.copy_(rank.bias)
 
-    def calibration() -> torch.Tensor:
-        platt.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(scale * logits + offset, answers.right) + 1e-3 * scale.square().sum()
-        loss.backward()
-        return loss
 
-    platt.step(calibration)
-    with torch.no_grad():
-        line.bias.mul_(scale).add_(offset)
-        line.weight.mul_(scale)
+def regress(line: torch.nn.Linear, inputs: torch.Tensor, right: torch.Tensor, steps: int = 300) -> None:
+    """Logistic regression of right [N] in {0, 1} on inputs [N,K]."""
+    descent = torch.optim.LBFGS(line.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        descent.zero_grad()
+        total = F.binary_cross_entropy_with_logits(line(inputs)[:, 0], right) + 1e-3 * line.weight.square().sum()
+        total.backward()
+        return total
+
+    descent.step(loss)
 
 
 def stretch_of(answers: Answers) -> float:
@@ -114,13 +130,20 @@ def error_of_truth(probability: torch.Tensor, draws: int = 100) -> float:
 
 
 @torch.no_grad()
-def summary(answers: Answers, line: torch.nn.Linear) -> tuple[float, float, float, float]:
-    """Share of answers that are right, ECE, what it would be if the score were true, and the share that is wrong with a
-    score over 0.5."""
-    probability, right = torch.sigmoid(line(answers.witnesses)[:, 0]), answers.right
-    false = (probability > 0.5) & (right == 0)
-    return (float(right.mean()), calibration_error(probability, right), error_of_truth(probability),
-            float(false.float().mean()))
+def summary(answers: Answers, score: PoseScore) -> tuple[float | None, ...]:
+    """Share of answers that are right, area under the ROC curve of their score, ECE, what that would be if the score were
+    true, the share that is wrong with a score over 0.5, and which share of those over 0.5 that is."""
+    probability, right = trusted(answers, score), answers.right
+    accepted = probability > 0.5
+    false = accepted & (right == 0)
+    return (float(right.mean()), area_under_roc(probability, right > 0), calibration_error(probability, right),
+            error_of_truth(probability), float(false.float().mean()), float(false.sum() / accepted.sum().clamp_min(1)))
+
+
+@torch.no_grad()
+def trusted(answers: Answers, score: PoseScore) -> torch.Tensor:
+    """The scores [N] of answers."""
+    return torch.sigmoid(score.trust(answers.witnesses, answers.verified))
 
 
 class Gatherer:
@@ -142,11 +165,9 @@ class Gatherer:
         for found in estimator.estimate(case.frame, [Detection(label, box)]).estimates:
             (target,) = estimator.targets(case.frame, [label], self.maker.renderer)
             look = target.look(torch.from_numpy(found.T_cam_obj)[None].float())
-            mesh = case.model.mesh
-            error = mssd(found.T_cam_obj, case.T_cam_obj, mesh.surface_points(500),
-                         case.model.symmetries.transforms(0.1)) / mesh.diameter
-            return Answers(witnesses(target, look, options.fit), torch.tensor([error]).float(),
-                           torch.tensor([surprise(found, case)]).float())
+            error = farthest(case.model, found.T_cam_obj, case.T_cam_obj)
+            return Answers(witnesses(target, look, options.fit), verified(target, look, options.fit),
+                           torch.tensor([error]).float(), torch.tensor([surprise(found, case)]).float())
         return None
 
 
@@ -193,8 +214,7 @@ def draw(sets: dict[str, dict[bool, Answers]], score: PoseScore, path: Path) -> 
         for depth, answers in found.items():
             style = {"color": f"C{int(depth)}", "linestyle": "-" if family == "train" else "--",
                      "label": f"{family.replace('_', ' ')}, {INPUTS[depth]} ({len(answers.errors)})"}
-            line = score.rgbd if depth else score.rgb
-            probability = torch.sigmoid(line(answers.witnesses)[:, 0]).detach()
+            probability = trusted(answers, score)
             index = (probability * BINS).long().clamp_max(BINS - 1)
             bins = [b for b in range(BINS) if (index == b).sum() > 2]
             reliability.plot([float(probability[index == b].mean()) for b in bins],
@@ -222,25 +242,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7001)
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    score, rows = PoseScore(), []
+    networks = load_networks(args.weights, "cpu")
+    if networks.verifier is None:
+        parser.error(f"weights {networks.folder}: expected a verifier, found none; training.train_verifier makes it")
     sets = {family: gather(args.weights, family, count, args.seed, args.processes)
             for family, count in (("train", args.count), ("held_out", args.held_out)) if count}
-    for depth, line in ((False, score.rgb), (True, score.rgbd)):
-        fit(sets["train"][depth], line, RANKING[depth])
-        score.stretch[int(depth)] = stretch_of(sets["train"][depth])
-        rows += [(family, INPUTS[depth], len(found[depth].errors), *summary(found[depth], line),
-                  stretch_of(found[depth]) / float(score.stretch[int(depth)]))
-                 for family, found in sets.items() if depth in found]
-        print(INPUTS[depth], [round(w, 3) for w in (*line.weight[0].tolist(), *line.bias.tolist())],
-              f"stretch {float(score.stretch[int(depth)]):.3g}")
+    score = fit_score(sets["train"])
+    print({name: [round(x, 3) for x in value.flatten().tolist()] for name, value in score.state_dict().items()})
+    rows = [(family, INPUTS[depth], len(answers.errors), *summary(answers, score),
+             stretch_of(answers) / float(score.stretch[int(depth)]))
+            for depth in INPUTS for family, found in sets.items() for answers in [found.get(depth)] if answers]
     args.folder.mkdir(parents=True, exist_ok=True)
     torch.save({family: {INPUTS[depth]: vars(answers) for depth, answers in found.items()}
                 for family, found in sets.items()}, args.folder / "answers.pt")
     draw(sets, score, args.folder / "calibration.png")
     # The covariances that were measured had been stretched already.
-    score.stretch *= load_networks(args.weights, "cpu").pose_score.stretch
+    score.stretch *= networks.pose_score.stretch
     save_weights(args.folder / "pose_score.safetensors", score.state_dict(), kind="pose_score", config=score.config)
-    print(format_table(("objects", "input", "n", "right", "ECE", "ECE if true", "false > 0.5", "stretch left"), rows))
+    print(format_table(("objects", "input", "n", "right", "AUC", "ECE", "ECE if true", "false > 0.5", "of those > 0.5",
+                        "stretch left"), rows))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Synthetic refiner samples made on a device, a batch at once: python -m training.device_pairs --sheet pairs.png
+"""Synthetic refiner samples made on a device, a batch at once; how fast: python -m training.device_pairs
 
 The same kinds of samples as those of training.pairs, as tensor operations; batch i of seed s is always the same on the
 same device.
@@ -10,9 +10,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
@@ -26,7 +24,6 @@ from training.on_device.surfaces import look, render_starts, scene_triangles, su
 from training.on_device.targets import flow_targets
 from training.pairs import ATTEMPTS, LEAST_PIXELS, LEAST_VISIBLE, PairBatch, PairStream, resized_intrinsics
 from training.perturb import EARLY, LATE
-from training.pictures import pair_rows
 
 SCENES = 320
 """Scenes that are made together: what the memory of a device must hold."""
@@ -129,22 +126,16 @@ def measure(maker: DevicePairMaker, seconds: float) -> str:
 
 
 def main() -> None:
-    """Command line: write a contact sheet, or measure."""
+    """Command line: measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    task = parser.add_mutually_exclusive_group(required=True)
-    task.add_argument("--sheet", type=Path, help="picture of a batch to write")
-    task.add_argument("--throughput", action="store_true", help="print how fast samples come")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--device", default="cuda", help="cuda, or cpu")
     parser.add_argument("--family", default="train", choices=("train", "held_out"))
     parser.add_argument("--seconds", type=float, default=20, help="length of the measurement")
     args = parser.parse_args()
     maker = DevicePairMaker(args.seed, batch=args.batch, device=args.device, family=args.family)
-    if args.throughput:
-        print(measure(maker, args.seconds))
-    else:
-        cv2.imwrite(str(args.sheet), pair_rows(maker.make(0))[..., ::-1])
+    print(measure(maker, args.seconds))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""Synthetic refiner samples made on the fly: python -m training.pairs --sheet pairs.png
+"""Synthetic refiner samples made on the fly.
 
 Sample i of seed s is always the same, whoever makes it.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
@@ -236,22 +235,3 @@ def batches_of(stream: PairStream, workers: int, join: Callable = collate) -> Da
     # A loader draws a seed for its workers: from its own generator, so that the caller's stays untouched.
     return DataLoader(stream, batch_size=stream.batch, num_workers=workers, collate_fn=join,
                       generator=torch.Generator(), **ahead)
-
-
-def main() -> None:
-    """Command line: write a contact sheet."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sheet", required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=10)
-    parser.add_argument("--family", default="train", choices=("train", "held_out"))
-    args = parser.parse_args()
-    from training.pictures import pair_rows
-
-    maker = PairMaker(args.seed, family=args.family)
-    batch = collate([maker.sample(i) for i in range(args.count)])
-    cv2.imwrite(args.sheet, pair_rows(batch)[..., ::-1])
-
-
-if __name__ == "__main__":
-    main()

@@ -18,6 +18,7 @@ from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig, cell_cover
 from flowpose_ros.networks.weights import file_hash, load_network, save_weights
 from flowpose_ros.rendering.templates import render_views
+from training.flags import add_fields, taken_fields
 from training.journal import Journal
 from training.loop import Average, Pace, Running, load_checkpoint, one_cycle, save_checkpoint
 from training.pairs import PairMaker, PairStream, batches_of
@@ -181,21 +182,18 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
 def main() -> None:
     """Command line of the scorer's training."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for field in fields(ScorerTraining):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
+    add_fields(parser, ScorerTraining)
     parser.add_argument("--refiner", type=Path, required=True, help="weights whose features are scored")
-    parser.add_argument("--init-from", type=Path, help="scorer weights to begin with instead of random numbers")
+    parser.add_argument("--init-from", dest="start", type=Path, help="scorer weights to begin with instead of random numbers")
     parser.add_argument("--folder", type=Path, default=Path("runs/scorer"), help="checkpoints and log")
     parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     parser.add_argument("--minutes", type=float, help="the schedule's length on the clock, in place of --steps")
     parser.add_argument("--max-minutes", type=float, help="stop (resumably) after this long")
-    args = parser.parse_args()
-    config = ScorerTraining(**{f.name: getattr(args, f.name) for f in fields(ScorerTraining)})
-    path = train(config, args.refiner, args.folder, workers=args.workers, threads=args.threads,
-                 max_minutes=args.max_minutes, start=args.init_from, device=args.device, minutes=args.minutes)
-    print(f"weights: {path}")
+    given = vars(parser.parse_args())
+    config = taken_fields(given, ScorerTraining)
+    print(f"weights: {train(config, **given)}")
 
 
 if __name__ == "__main__":

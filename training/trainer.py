@@ -17,6 +17,7 @@ from flowpose_ros.errors import MemoryShortageError
 from flowpose_ros.estimation.batches import is_memory_shortage, take
 from flowpose_ros.networks.weights import load_config, load_weights, save_weights
 from training.device_pairs import device_batches
+from training.flags import add_fields, taken_fields
 from training.journal import Journal
 from training.learner import Figures, Learner, Loss, RecordedLearner
 from training.loop import (Average, Pace, Running, agreed, average_gradients, join_processes, load_checkpoint,
@@ -230,9 +231,7 @@ def check_sharing(config: PairTraining, processes: int, device: str) -> None:
 def run_parser(description: str, config_class: type[PairTraining], folder: Path) -> argparse.ArgumentParser:
     """The command line of a trainer: a flag for each field of its configuration, and those of every run."""
     parser = argparse.ArgumentParser(description=description)
-    for f in dataclasses.fields(config_class):
-        kind = {"action": argparse.BooleanOptionalAction} if isinstance(f.default, bool) else {"type": type(f.default)}
-        parser.add_argument(f"--{f.name.replace('_', '-')}", default=f.default, **kind)
+    add_fields(parser, config_class)
     parser.add_argument("--folder", type=Path, default=folder, help="checkpoints and log")
     parser.add_argument("--init-from", dest="start", type=Path, help="weights to begin with instead of random numbers")
     parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
@@ -249,4 +248,4 @@ def run_parser(description: str, config_class: type[PairTraining], folder: Path)
 def run_arguments(parser: argparse.ArgumentParser, config_class: type[PairTraining]) -> tuple[PairTraining, dict]:
     """The configuration on the command line, and everything else on it by the names that `train` has for it."""
     given = vars(parser.parse_args())
-    return config_class(**{f.name: given.pop(f.name) for f in dataclasses.fields(config_class)}), given
+    return taken_fields(given, config_class), given

@@ -16,7 +16,7 @@ from flowpose_ros.estimation.coarse_flow_vote import FlowVoteOptions, coarse_flo
 from flowpose_ros.estimation.coarse_gmm import GmmOptions, coarse_gmm
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.hypotheses import Hypotheses
-from flowpose_ros.estimation.judge import judge
+from flowpose_ros.estimation.judge import judge, trust
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import load_networks
@@ -37,6 +37,7 @@ from flowpose_ros.options import check_options, option
 from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEstimate
 from flowpose_ros.rendering.raycast import RaycastRenderer
 from flowpose_ros.rendering.renderer import Renderer
+from flowpose_ros.rendering.renderers import renderer_for
 
 MIN_BOX = 8.0
 """Boxes with a shorter side, in pixels, show too little of an object."""
@@ -58,7 +59,7 @@ class EstimatorOptions:
                           choices=tuple(REFINERS), runtime=False)
     depth: str = option("auto", "use depth: if there is any, always, or never", choices=("auto", "on", "off"),
                         runtime=False)
-    sure: float = option(0.5, "score from which auto asks no other stage", low=0.0, high=1.0)
+    sure: float = option(0.5, "how right a pose must seem for auto to ask no other stage", low=0.0, high=1.0)
     templates: int = option(128, "evenly spread views of each object that detections are compared with", low=12,
                             high=2000, runtime=False)
     hypotheses: int = option(5, "hypotheses that are matched for each detection", low=1, high=64)
@@ -98,8 +99,12 @@ class Estimator:
         self._networks = load_networks(options.weights, options.device)
         if "refpose" in REFINERS[options.refiner]:
             self._networks.need_geometry()
-        self._renderer = RaycastRenderer()
+        self._renderer = self.renderer()
         self._prepared: dict[str, Prepared] = {}
+
+    def renderer(self) -> Renderer:
+        """A renderer where the networks run, for one thread."""
+        return renderer_for(self._networks.device)
 
     def warm_up(self, progress: Callable[[str, float], None] | None = None) -> None:
         """Prepare every object's templates and features; progress gets the object and the share done."""
@@ -120,7 +125,7 @@ class Estimator:
                 Shape.of(model, self._networks.device),
                 load_template_features(model.mesh, self._renderer, self._networks, self.options.templates,
                                        cache_folder(), progress),
-                shape_turns(model, self._renderer).to(self._networks.device))
+                shape_turns(model, RaycastRenderer()).to(self._networks.device))
         return self._prepared[model.label]
 
     def estimate(self, frame: Frame, detections: Sequence[Detection]) -> FrameResult:
@@ -165,12 +170,34 @@ class Estimator:
         """The score in [0,1] that `estimate` would give a pose [4,4] of an object in a frame."""
         target = self.targets(frame, [label], self._renderer)[0]
         look = target.look(torch.from_numpy(T_cam_obj).float()[None].to(self._networks.device))
-        return float(judge(target, look, self.options.fit)[0])
+        return float(trust(target, look, self.options.fit)[0])
 
     def _estimate_one(self, tensors: FrameTensors, frame: Frame, detection: Detection, index: int,
                       timings: dict[str, float]) -> PoseEstimate:
-        seen = check_detection(detection, frame)
-        options, clock = self.options, Clock(timings)
+        seen, clock = check_detection(detection, frame), Clock(timings)
+        target, trail = self._search(tensors, seen, index, clock)
+        answer = settled(target, trail, self.options.fit)
+        score = float(trust(target, answer, self.options.fit))
+        inlier_ratio, covariance = flow_support(target, answer, self.options.genflow)
+        T_cam_obj = rigid(answer.T_cam_obj[0].double().cpu().numpy())
+        model = target.shape.model
+        check_in_front(T_cam_obj, model.mesh, detection.label)
+        clock.lap("select")
+        instance = detection.instance if detection.instance is not None else index
+        return PoseEstimate(model.label, instance, T_cam_obj, score, symmetric(covariance[0].double().cpu().numpy()),
+                            float(inlier_ratio[0].clamp(0, 1)), detection)
+
+    def trail(self, frame: Frame, detection: Detection) -> tuple[Target, Trail]:
+        """All poses that `estimate` looks at for the first detection of a frame, the answer's fit to the depth
+        included; raises DetectionError as `check_detection` does."""
+        tensors = FrameTensors.of(frame, self.options.depth != "off", self._networks.device)
+        target, trail = self._search(tensors, check_detection(detection, frame), 0, Clock({}))
+        settled(target, trail, self.options.fit)
+        return target, trail
+
+    def _search(self, tensors: FrameTensors, detection: Detection, index: int, clock: Clock) -> tuple[Target, Trail]:
+        """The object of a detection in a frame, and the poses of it that were looked at."""
+        options = self.options
         prepared = self._prepare(detection.label)
         clock.lap("prepare")
         shape = prepared.shape
@@ -179,7 +206,7 @@ class Estimator:
         trail = Trail(lambda look: judge(target, look, options.fit))
         ends = []
         for coarse in COARSE[options.coarse]:
-            found = self._coarse(coarse, target, seen, prepared.templates, index, generator)
+            found = self._coarse(coarse, target, detection, prepared.templates, index, generator)
             clock.lap("coarse")
             first = target.look(found.T_cam_obj)
             value = trail.judge(first)
@@ -205,15 +232,7 @@ class Estimator:
             clock.lap("refine")
             if value.max() >= options.sure:
                 break
-        answer, score = settled(target, trail, options.fit)
-        inlier_ratio, covariance = flow_support(target, answer, options.genflow)
-        T_cam_obj = rigid(answer.T_cam_obj[0].double().cpu().numpy())
-        check_in_front(T_cam_obj, shape.model.mesh, detection.label)
-        clock.lap("select")
-        instance = detection.instance if detection.instance is not None else index
-        return PoseEstimate(shape.model.label, instance, T_cam_obj, score,
-                            symmetric(covariance[0].double().cpu().numpy()), float(inlier_ratio[0].clamp(0, 1)),
-                            detection)
+        return target, trail
 
     def _coarse(self, name: str, target: Target, detection: Detection, templates: TemplateFeatures, index: int,
                 generator: torch.Generator) -> Hypotheses:

@@ -1,4 +1,4 @@
-"""How well poses explain a frame: witnesses, and the probability that they make a pose right."""
+"""How well poses explain a frame: by which of several are compared, and how probable it is that an answer is right."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from flowpose_ros.estimation.agreement import colour_agreement, contour_agreement, texture_agreement
 from flowpose_ros.estimation.batches import in_parts
 from flowpose_ros.estimation.depth import DepthOptions, depth_shares
+from flowpose_ros.estimation.evidence import evidence
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import object_cells
 from flowpose_ros.networks.matching import STRIDE, found_in_place, joint_features
@@ -16,9 +17,28 @@ from flowpose_ros.networks.scorer import cell_cover
 
 @torch.no_grad()
 def judge(target: Target, look: Look, options: DepthOptions) -> torch.Tensor:
-    """The probability [B] that each pose of a look is right."""
+    """How right [B] each pose of a look seems, in [0,1]: the higher of an object's poses is the better one."""
     found = in_parts(lambda part: witnesses(target, part, options), look, len(look.T_cam_obj))
     return torch.sigmoid(target.networks.pose_score(found))
+
+
+@torch.no_grad()
+def trust(target: Target, look: Look, options: DepthOptions) -> torch.Tensor:
+    """The probability [B] that each pose of a look is right.
+
+    The verifier tells right answers from wrong ones far better than what poses are compared by; between the sides of
+    one object it is no better. Without a verifier, as `judge` has it.
+    """
+    if target.networks.verifier is None:
+        return judge(target, look, options)
+    return torch.sigmoid(in_parts(lambda part: target.networks.pose_score.trust(
+        witnesses(target, part, options), verified(target, part, options)), look, len(look.T_cam_obj)))
+
+
+@torch.no_grad()
+def verified(target: Target, look: Look, options: DepthOptions) -> torch.Tensor:
+    """The verifier's logits [B]."""
+    return target.networks.verifier(evidence(target, look, options)).clamp(-8, 8)
 
 
 @torch.no_grad()

@@ -12,22 +12,24 @@ from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.geometry_net import GeometryConfig, GeometryNet
 from flowpose_ros.networks.pose_score import PoseScore, PoseScoreConfig
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig
+from flowpose_ros.networks.verifier import Verifier, VerifierConfig
 from flowpose_ros.networks.weights import check_features, file_hash, load_network, shipped_folder
 
 CROP_SIZE = 128
 """Side in pixels of the crops that the shipped weights were trained on."""
-SCORER, GEOMETRY = "scorer.safetensors", "geometry.safetensors"
+SCORER, VERIFIER, GEOMETRY = "scorer.safetensors", "verifier.safetensors", "geometry.safetensors"
 
 
 @dataclass(frozen=True)
 class Networks:
     """flow: GenFlow's refiner, and the features of all; scorer: compares templates with the query; pose_score: how far
-    poses can be trusted; geometry: RefPose's refiner, or None where `folder` has none; fingerprint: hash of the
-    features' weights."""
+    poses can be trusted; verifier: looks at poses cell by cell, and geometry: RefPose's refiner, or None where `folder`
+    has none; fingerprint: hash of the features' weights."""
 
     flow: GenFlow
     scorer: Scorer
     pose_score: PoseScore
+    verifier: Verifier | None
     geometry: GeometryNet | None
     device: torch.device
     folder: Path
@@ -44,25 +46,25 @@ class Networks:
 def load_networks(folder: str, device: str) -> Networks:
     """Networks from a folder of weights ("" for the shipped ones) on "cpu", "cuda" or "auto".
 
-    The refiner is the one file genflow_*.safetensors, of whatever size; the geometry network may be missing. Raises
-    WeightsError when another file is missing, when one is broken or of another kind, when there are several refiners,
-    when the scorer or the geometry network is for the features of another refiner or the latter for other widths, or
-    when the pose score was fitted to other witnesses than there are now.
+    The refiner is the one file genflow_*.safetensors, of whatever size; the geometry network may be missing, and, for
+    training, the verifier. Raises WeightsError when another file is missing, when one is broken or of another kind, when
+    there are several refiners, when a network is for the features of another refiner or for other widths, or when the
+    verifier learnt from other evidence, or the pose score from other witnesses, than there is now.
     """
     root = _root(folder)
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     refiner = _refiner(root)
     flow, fingerprint = load_network(refiner, "genflow", GenFlowConfig, GenFlow), file_hash(refiner)
     scorer = load_network(root / SCORER, "scorer", ScorerConfig, Scorer)
-    geometry = _geometry(root / GEOMETRY, flow.config)
-    for path in (root / SCORER, root / GEOMETRY):
+    geometry, verifier = _geometry(root / GEOMETRY, flow.config), _verifier(root / VERIFIER)
+    for path in (root / SCORER, root / VERIFIER, root / GEOMETRY):
         if path.exists():
             check_features(path, refiner, fingerprint)
     pose_score = _pose_score(root / "pose_score.safetensors")
     # On a CPU instance norms take twice as long with channels last.
     flow.to(chosen, memory_format=torch.channels_last if chosen.type == "cuda" else torch.contiguous_format)
-    return Networks(flow, scorer.to(chosen), pose_score.to(chosen), geometry and geometry.to(chosen), chosen, root,
-                    fingerprint)
+    return Networks(flow, scorer.to(chosen), pose_score.to(chosen), verifier and verifier.to(chosen),
+                    geometry and geometry.to(chosen), chosen, root, fingerprint)
 
 
 def _refiner(root: Path) -> Path:
@@ -79,6 +81,16 @@ def _pose_score(path: Path) -> PoseScore:
         raise WeightsError(f"weights {path}: expected {PoseScoreConfig()}, got {score.config}; "
                            "fit it again with training.calibrate")
     return score
+
+
+def _verifier(path: Path) -> Verifier | None:
+    if not path.exists():
+        return None
+    network = load_network(path, "verifier", VerifierConfig, Verifier)
+    if network.config.channels != VerifierConfig.channels:
+        raise WeightsError(f"weights {path}: expected a verifier of {VerifierConfig.channels} maps, got one of "
+                           f"{network.config.channels}; train it again with training.train_verifier")
+    return network
 
 
 def _geometry(path: Path, features: GenFlowConfig) -> GeometryNet | None:

@@ -46,16 +46,16 @@ def refine(target: Target, first: Look, update: Callable[[Look], torch.Tensor], 
     return looks[1:]
 
 
-def settled(target: Target, trail: Trail, depth_options: DepthOptions) -> tuple[Look, float]:
-    """A look at the best pose of a trail, fitted to the depth where there is any, and its score.
+def settled(target: Target, trail: Trail, depth_options: DepthOptions) -> Look:
+    """A look at the best pose of a trail, fitted to the depth where there is any.
 
     Which side of an object is seen may be decided by a pose that was not updated yet.
     """
     best, score = trail.best()
     if best.depth is None or not depth_options.icp_iterations:
-        return best, score
+        return best
     fitted, value = trail.add([target.look(fit_surface(target, best, depth_options))])
-    return (fitted, float(value)) if value > score - COST_OF_FIT else (best, score)
+    return fitted if value > score - COST_OF_FIT else best
 
 
 @torch.no_grad()

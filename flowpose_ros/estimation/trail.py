@@ -16,17 +16,17 @@ class Trail:
     def __init__(self, judge: Callable[[Look], torch.Tensor]) -> None:
         """judge: the scores [B] of a look."""
         self.judge = judge
-        self._looks: list[Look] = []
-        self._scores: list[torch.Tensor] = []
+        self.looks: list[Look] = []
+        self.scores: list[torch.Tensor] = []
 
     def add(self, looks: Sequence[Look], known: torch.Tensor | None = None) -> tuple[Look, torch.Tensor]:
         """Keep some looks and return the last with its scores [B]; known: scores of the first, where judged before."""
         scores = [self.judge(looks[0]) if known is None else known, *map(self.judge, looks[1:])]
-        self._looks += looks
-        self._scores += scores
+        self.looks += looks
+        self.scores += scores
         return looks[-1], scores[-1]
 
     def best(self) -> tuple[Look, float]:
         """A look at the one pose that seems most right, and its score."""
-        stage, which = select(self._scores)
-        return self._looks[stage].take(torch.tensor([which])), float(self._scores[stage][which])
+        stage, which = select(self.scores)
+        return self.looks[stage].take(torch.tensor([which])), float(self.scores[stage][which])

@@ -60,16 +60,20 @@ def match_cells(source: torch.Tensor, target: torch.Tensor, cells: torch.Tensor,
 @torch.no_grad()
 def found_in_place(source: torch.Tensor, target: torch.Tensor, cells: torch.Tensor,
                    on_object: torch.Tensor) -> torch.Tensor:
-    """How surely [B] the query shows each of a render's cells at its very place: the mean over the cells of the
-    logarithm of the softmax's share within one cell of it, plus SHARE_FLOOR.
+    """How surely [B] the query shows a render's cells at their very places: the mean of `place_shares`' logarithm, plus
+    SHARE_FLOOR; cells and on_object [B,N] as in `match_cells`."""
+    share = place_shares(source, target, cells)
+    return ((share + SHARE_FLOOR).log() * on_object).sum(1) / on_object.sum(1).clamp_min(1)
 
-    Joint features source and target [B,C,h,w]; cells and on_object [B,N] as in `match_cells`.
-    """
+
+@torch.no_grad()
+def place_shares(source: torch.Tensor, target: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """How surely [B,N] in [0,1] the query shows each of a render's cells at its very place: the softmax's share within
+    one cell of it. Joint features source and target [B,C,h,w]; cells [B,N]."""
     h, w = source.shape[-2:]
     logits = cell_logits(source, target, cells)
     _, index, inside = neighbours(cells, h, w)
-    share = ((logits.gather(2, index) - logits.logsumexp(2, keepdim=True)).exp() * inside).sum(2)
-    return ((share + SHARE_FLOOR).log() * on_object).sum(1) / on_object.sum(1).clamp_min(1)
+    return ((logits.gather(2, index) - logits.logsumexp(2, keepdim=True)).exp() * inside).sum(2)
 
 
 def cell_logits(source: torch.Tensor, target: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,5 @@
-"""How far poses can be trusted: the probability that one is right, from what speaks for it (two logistic regressions),
-and how much farther right ones are off than the flow makes believe."""
+"""How far poses can be trusted: which of several seems right, how probable it is that an answer is, both by logistic
+regression from what speaks for them, and how much farther right ones are off than the flow makes believe."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ class PoseScoreConfig:
 
 
 class PoseScore(nn.Module):
-    """Witnesses -> one logit per pose; which line is used follows from their number."""
+    """Witnesses -> one logit per pose, by which poses are compared; with the verifier's, the logit that an answer is
+    right. Which lines are used follows from the number of witnesses."""
 
     def __init__(self, config: PoseScoreConfig = PoseScoreConfig()) -> None:
         super().__init__()
         self.config = config
         self.rgb, self.rgbd = nn.Linear(config.rgb, 1), nn.Linear(config.rgbd, 1)
+        self.trust_rgb, self.trust_rgbd = nn.Linear(2, 1), nn.Linear(2, 1)
         # What covariances from the flow's residuals are multiplied with, without and with depth.
         self.register_buffer("stretch", torch.ones(2))
 
@@ -31,3 +33,8 @@ class PoseScore(nn.Module):
         """Logits [B] of witnesses [B,rgb] or [B,rgbd]."""
         line = self.rgb if witnesses.shape[-1] == self.config.rgb else self.rgbd
         return line(witnesses)[..., 0]
+
+    def trust(self, witnesses: torch.Tensor, verified: torch.Tensor) -> torch.Tensor:
+        """Logits [B] that poses are right, by their witnesses and the verifier's logits [B]."""
+        line = self.trust_rgb if witnesses.shape[-1] == self.config.rgb else self.trust_rgbd
+        return line(torch.stack([self(witnesses), verified], -1))[..., 0]

@@ -39,10 +39,11 @@ class MeshTable:
 
 
 class RasterRenderer:
-    """Renderer protocol by rasterising in torch, on the device of the poses; keeps the tables of meshes while they
-    live."""
+    """Renderer protocol by rasterising in torch, on a device or, None, on that of the poses; keeps the tables of meshes
+    while they live."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | None = None) -> None:
+        self._device = device
         self._tables: weakref.WeakKeyDictionary[Mesh, dict[torch.device, MeshTable]] = weakref.WeakKeyDictionary()
 
     def table(self, mesh: Mesh, device: torch.device) -> MeshTable:
@@ -56,7 +57,7 @@ class RasterRenderer:
                size: tuple[int, int]) -> Rendering:
         """Render B template views (see rendering.renderer.Renderer)."""
         check_views(T_cam_obj, K, size)
-        T, K = T_cam_obj.detach().float(), K.detach().float()
+        T, K = (x.detach().to(self._device or x.device, torch.float32) for x in (T_cam_obj, K))
         table = self.table(mesh, T.device)
         views = max(1, TRIANGLES // max(1, len(table.table)))
         parts = [_render(table, T[i:i + views], K[i:i + views], size) for i in range(0, max(1, len(T)), views)]

@@ -18,7 +18,6 @@ from flowpose_ros.estimation.estimator import Estimator
 from flowpose_ros.estimation.follow import Followed, FollowOptions, follow
 from flowpose_ros.options import check_options, option
 from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEstimate
-from flowpose_ros.rendering.raycast import RaycastRenderer
 from flowpose_ros.tracking.association import lowest_free
 from flowpose_ros.tracking.frame_trail import FrameTrail
 from flowpose_ros.tracking.motion import Motion
@@ -56,7 +55,7 @@ class Tracker:
         self.options = options
         self._estimator = estimator
         # Of its own: ray casting scenes are not shared between threads.
-        self._renderers = {"follow": RaycastRenderer(), "absorb": RaycastRenderer()}
+        self._renderers = {"follow": estimator.renderer(), "absorb": estimator.renderer()}
         self._trail = FrameTrail()
         self._lock = threading.Lock()
         self._tracks: dict[tuple[str, int], Track] = {}

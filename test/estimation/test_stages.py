@@ -14,6 +14,7 @@ from flowpose_ros.evaluation.metrics import mssd
 from flowpose_ros.geometry.symmetry import SymmetryAxis, SymmetryGroup
 from flowpose_ros.objects.catalogue import Catalogue, ObjectModel
 from flowpose_ros.records import Detection, Frame
+from flowpose_ros.rendering.raster import RasterRenderer
 from flowpose_ros.rendering.raycast import RaycastRenderer
 from flowpose_ros.tracking.tracker import Tracker, TrackerOptions
 from training.objects import vertex_coloured
@@ -50,6 +51,16 @@ def test_every_combination_finds_an_object(dataset, sample, coarse, refiner, dep
     estimator = Estimator(dataset.catalogue, replace(QUICK, coarse=coarse, refiner=refiner, depth=depth))
     (estimate,) = estimator.estimate(sample.frame, sample.detections[:1]).estimates
     assert error(dataset, sample, estimate) < 0.1
+
+
+def test_with_the_rasteriser_of_a_gpu_an_object_is_found_and_followed(dataset, sample, monkeypatch, tmp_path):
+    monkeypatch.setenv("FLOWPOSE_CACHE", str(tmp_path))  # templates are of this renderer as well
+    monkeypatch.setattr(Estimator, "renderer", lambda self: RasterRenderer(torch.device("cpu")))
+    estimator = Estimator(dataset.catalogue, replace(QUICK, templates=26))
+    tracker = Tracker(estimator, TrackerOptions())
+    tracker.absorb(replace(sample.frame, stamp_ns=1), sample.detections[:1])
+    (followed,) = tracker.follow(replace(sample.frame, stamp_ns=10 ** 8)).estimates
+    assert error(dataset, sample, followed) < 0.02
 
 
 @pytest.mark.parametrize("sure, laps", [(0.0, 1), (1.0, 2)], ids=["sure", "in doubt"])

@@ -4,51 +4,56 @@ import cv2
 import pytest
 import torch
 
-from flowpose_ros.networks.pose_score import PoseScore, PoseScoreConfig
-from training.calibrate import RIGHT, Answers, Gatherer, calibration_error, draw, fit, stretch_of, summary
+from flowpose_ros.networks.pose_score import PoseScore
+from training.calibrate import RANKING, RIGHT, Answers, Gatherer, calibration_error, draw, fit, fit_score, stretch_of, summary
 
 SCENES = 2000
 
 
-def answers_of(seed):
-    """One witness tells how likely an answer is right, another is noise."""
+def answers_of(seed, witnesses=2):
+    """The last witness tells how likely an answer is right, and so does the verifier; the others are noise."""
     rng = torch.Generator().manual_seed(seed)
-    tell = torch.randn(SCENES, generator=rng)
-    right = torch.rand(SCENES, generator=rng) < torch.sigmoid(2.5 * tell - 0.7)
+    tell, verified = torch.randn(2, SCENES, generator=rng)
+    right = torch.rand(SCENES, generator=rng) < torch.sigmoid(2.5 * tell - 0.7 + 1.5 * verified)
     surprise = 4 * torch.randn(SCENES, 6, generator=rng).square().sum(1)
-    return Answers(torch.stack([torch.randn(SCENES, generator=rng), tell], 1),
-                   torch.where(right, 0.5 * RIGHT, 3 * RIGHT), torch.where(right, surprise, 1e6))
+    noise = torch.randn(SCENES, witnesses - 1, generator=rng)
+    return Answers(torch.cat([noise, tell[:, None]], 1), verified, torch.where(right, 0.5 * RIGHT, 3 * RIGHT),
+                   torch.where(right, surprise, 1e6))
+
+
+def test_the_ranking_is_kept_and_its_scale_and_offset_are_found():
+    answers, line = answers_of(0), torch.nn.Linear(2, 1)
+    fit(answers, line, (0.0, 20.0))
+    noise, tell = line.weight[0].tolist()
+    with torch.no_grad():
+        said, right = torch.sigmoid(line(answers.witnesses)[:, 0]), answers.right
+    assert noise == 0 and 1.5 < tell < 2.6  # as far as it goes without the verifier
+    assert said.mean() == pytest.approx(float(right.mean()), abs=0.01) and calibration_error(said, right) < 0.04
 
 
 @pytest.fixture(scope="module")
-def line():
-    torch.manual_seed(0)
-    line = torch.nn.Linear(2, 1)
-    fit(answers_of(0), line, (0.0, 20.0))
-    return line
+def score():
+    return fit_score({depth: answers_of(int(depth), len(RANKING[depth])) for depth in RANKING})
 
 
-def test_the_ranking_is_kept_and_its_scale_and_offset_are_found(line):
-    noise, tell = line.weight[0].tolist()
-    assert noise == 0 and tell == pytest.approx(2.5, abs=0.3)
-    assert line.bias.item() == pytest.approx(-0.7, abs=0.2)
-
-
-def test_the_score_is_the_probability_of_being_right(line):
-    answers = answers_of(1)
-    right, error, least, false = summary(answers, line)
-    assert 0.3 < right < 0.5 and 0.005 < least < 0.03 and error < 0.05 and false < 0.15
-    assert calibration_error(torch.ones(SCENES), answers.right) == pytest.approx(1 - right, abs=1e-6)
+@pytest.mark.parametrize("depth", [False, True])
+def test_the_score_is_the_probability_of_being_right_and_knows_the_verifier(score, depth):
+    answers = answers_of(7, len(RANKING[depth]))
+    right, auc, error, least, false, of_accepted = summary(answers, score)
+    assert 0.3 < right < 0.5 and 0.005 < least < 0.03 and error < 0.05 and false < of_accepted < 0.35
+    without = Answers(answers.witnesses, torch.zeros(SCENES), answers.errors, answers.surprise)
+    assert auc > summary(without, score)[1] + 0.03
+    assert score.stretch[int(depth)] == pytest.approx(4, rel=0.1)
 
 
 def test_covariances_four_times_too_narrow_are_stretched_by_four():
     assert stretch_of(answers_of(2)) == pytest.approx(4, rel=0.1)
 
 
-def test_the_curves_are_drawn(tmp_path):
-    score = PoseScore(PoseScoreConfig(2, 2))
-    draw({"train": {False: answers_of(0), True: answers_of(1)}, "held_out": {False: answers_of(2)}}, score,
-         tmp_path / "calibration.png")
+def test_the_curves_are_drawn(score, tmp_path):
+    sets = {"train": {depth: answers_of(0, len(RANKING[depth])) for depth in RANKING},
+            "held_out": {False: answers_of(2, len(RANKING[False]))}}
+    draw(sets, score, tmp_path / "calibration.png")
     picture = cv2.imread(str(tmp_path / "calibration.png"))
     assert picture.shape[1] > 1000 and picture.std() > 10
 

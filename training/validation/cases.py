@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from flowpose_ros.evaluation.bop_dataset import BopDataset
-from flowpose_ros.evaluation.metrics import VSD_DELTA
+from flowpose_ros.evaluation.metrics import VSD_DELTA, mssd
 from flowpose_ros.evaluation.view import Window, depth_in_window
 from flowpose_ros.geometry.camera import CropCamera
 from flowpose_ros.geometry.crops import crop_for_poses
@@ -99,6 +99,12 @@ def seen_in_depth(frame: Frame, mesh: Mesh, T_cam_obj: np.ndarray, renderer: Ray
     height, width = frame.depth.shape
     depth = depth_in_window(renderer, mesh, T_cam_obj, frame.K, Window(0, 0, width, height))
     return (depth > 0) & ((depth - frame.depth <= VSD_DELTA) | (frame.depth == 0))
+
+
+def farthest(model: ObjectModel, T: np.ndarray, T_gt: np.ndarray) -> float:
+    """MSSD of a pose [4,4] of an object against its truth, as a share of the diameter."""
+    mesh = model.mesh
+    return mssd(T, T_gt, mesh.surface_points(500), model.symmetries.transforms(0.1)) / mesh.diameter
 
 
 def colour_spread(mesh: Mesh, count: int = 1000) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from flowpose_ros.estimation.depth import DepthOptions
-from flowpose_ros.estimation.judge import judge
+from flowpose_ros.estimation.judge import judge, trust
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import Networks
@@ -17,12 +17,12 @@ from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update, 
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
 from flowpose_ros.estimation.select import select
 from flowpose_ros.estimation.views import FrameTensors, Shape
-from flowpose_ros.evaluation.metrics import add_s, mssd
+from flowpose_ros.evaluation.metrics import add_s
 from flowpose_ros.geometry.camera import sample_crop
 from flowpose_ros.rendering.renderer import Renderer
 from training.perturb import moved_pose, nominal_pose, turn_by
 from training.targets import FlowTarget, flow_target
-from training.validation.cases import Case
+from training.validation.cases import Case, farthest
 from training.validation.measures import FlowErrors, flow_errors
 
 ANGLES = (5, 10, 20, 30, 45, 60)
@@ -78,13 +78,11 @@ def refined(case: Case, T_init: np.ndarray, refiner: Refiner, depth: bool, netwo
     generator = torch.Generator().manual_seed(0)
     looks = match_poses(target, first, MatchOptions(), DepthOptions(), generator)
     looks += refiner(target, looks[-1], DepthOptions(), generator)
-    scores = [judge(target, look, DepthOptions()) for look in looks]
-    stage, _ = select(scores)
+    stage, _ = select([judge(target, look, DepthOptions()) for look in looks])
     mesh, T = case.model.mesh, looks[stage].T_cam_obj[0].double().cpu().numpy()
     points = mesh.surface_points(500)
     before, after = (add_s(pose, case.T_cam_obj, points) / mesh.diameter for pose in (T_init, T))
-    farthest = mssd(T, case.T_cam_obj, points, case.model.symmetries.transforms(0.1)) / mesh.diameter
-    return Answer(before, after, farthest, float(scores[stage]))
+    return Answer(before, after, farthest(case.model, T, case.T_cam_obj), float(trust(target, looks[stage], DepthOptions())))
 
 
 @torch.no_grad()

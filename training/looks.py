@@ -1,0 +1,115 @@
+"""Poses that estimation looks at on its way, kept with their evidence: python -m training.looks --folder runs/looks
+
+Synthetic scenes are estimated as on a robot, by boxes as a detector's, half of them without depth. In some the box
+belongs to another object than the one that is looked for, so that no pose is right. A killed command goes on with the
+next part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from flowpose_ros.errors import FlowposeError
+from flowpose_ros.estimation.batches import join
+from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.estimation.evidence import evidence
+from flowpose_ros.objects.catalogue import Catalogue, ObjectModel
+from flowpose_ros.records import Detection
+from training.calibrate import box_of
+from training.validation.cases import IMAGE_SIZE, ImageMaker, farthest, synthetic_case
+
+PART = 20
+"""Scenes of a file."""
+NOTHING_SHARE = 0.1
+"""Share of scenes in which something else is looked for."""
+NOWHERE = 9.0
+"""Error of every pose of what is not there."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """N poses looked at: evidence [N,C,h,w] int8, 127 for 1; error [N], MSSD as a share of the diameter; scene [N], the
+    scene's index, equal for the poses of one scene, which follow each other."""
+
+    evidence: torch.Tensor
+    error: torch.Tensor
+    scene: torch.Tensor
+
+
+class LookMaker:
+    """Estimates synthetic scenes of one family of objects; one in each process."""
+
+    def __init__(self, weights: str, family: str, seed: int) -> None:
+        self.weights, self.maker = weights, ImageMaker(seed, IMAGE_SIZE, family)
+
+    def looks(self, index: int) -> Looks | None:
+        """The looks of scene `index`, always the same; None where estimation finds none at all."""
+        case, rng = synthetic_case(self.maker, index), np.random.default_rng([self.maker.seed, index, 5])
+        model, T = case.model, case.T_cam_obj
+        if rng.random() < NOTHING_SHARE:
+            other = self.maker.pool.draw(rng, int(rng.integers(2 ** 40)))
+            model, T = ObjectModel("other", None, other.mesh, other.symmetries, Path()), None
+        with_depth = case.frame.depth is not None and index % 2 == 1
+        options = EstimatorOptions(depth="on" if with_depth else "off", weights=self.weights, device="cpu")
+        estimator = Estimator(Catalogue([model]), options)
+        try:
+            target, trail = estimator.trail(case.frame, Detection(model.label, box_of(case, rng)))
+        except FlowposeError:
+            return None
+        found = []
+        for look in trail.looks:
+            poses = look.T_cam_obj.double().numpy()
+            error = [NOWHERE if T is None else farthest(model, pose, T) for pose in poses]
+            maps = (127 * evidence(target, look, options.fit).clamp(-1, 1)).round().to(torch.int8)
+            found.append(Looks(maps, torch.tensor(error).float(), torch.full((len(error),), index)))
+        return join(found)
+
+
+_maker: LookMaker
+
+
+def _begin(cache: str, *args) -> None:
+    global _maker
+    torch.set_num_threads(1)
+    os.environ["FLOWPOSE_CACHE"] = cache  # objects that are seen once
+    _maker = LookMaker(*args)
+
+
+def _write(job: tuple[Path, range]) -> None:
+    path, indices = job
+    found = [looks for looks in map(_maker.looks, indices) if looks is not None]
+    part = path.with_suffix(".part")
+    torch.save(vars(join(found)), part)
+    os.replace(part, path)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", default="", help="folder of weights (default: the shipped ones)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/looks"))
+    parser.add_argument("--family", choices=("train", "held_out"), default="train")
+    parser.add_argument("--count", type=int, default=2000, help="scenes")
+    parser.add_argument("--seed", type=int, default=7101)
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(args.folder / f"{begin:06d}.pt", range(begin, min(begin + PART, args.count)))
+            for begin in range(0, args.count, PART)]
+    jobs = [job for job in jobs if not job[0].exists()]
+    with TemporaryDirectory() as cache, get_context("spawn").Pool(
+            args.processes, _begin, (cache, args.weights, args.family, args.seed)) as pool:
+        list(tqdm(pool.imap_unordered(_write, jobs), total=len(jobs), unit=f"{PART} scenes", disable=None))
+
+
+if __name__ == "__main__":
+    main()

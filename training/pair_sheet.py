@@ -1,0 +1,34 @@
+"""A contact sheet of synthetic samples: python -m training.pair_sheet pairs.png --made-on workers"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+
+from training.device_pairs import DevicePairMaker
+from training.pairs import PairMaker, collate
+from training.pictures import pair_rows
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sheet", type=Path, help="picture to write")
+    parser.add_argument("--made-on", default="workers", choices=("workers", "device"), help="whose samples")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("--family", default="train", choices=("train", "held_out"))
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda, of those made on it")
+    args = parser.parse_args()
+    if args.made_on == "device":
+        batch = DevicePairMaker(args.seed, batch=args.count, device=args.device, family=args.family).make(0)
+    else:
+        maker = PairMaker(args.seed, family=args.family)
+        batch = collate([maker.sample(i) for i in range(args.count)])
+    cv2.imwrite(str(args.sheet), pair_rows(batch)[..., ::-1])
+
+
+if __name__ == "__main__":
+    main()
