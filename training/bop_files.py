@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.objects.mesh import Mesh
 
 DEPTH_UNIT_MM = 0.1
@@ -53,10 +54,11 @@ def write_json(path: Path, entries: dict) -> None:
     path.write_text("{\n" + rows + "\n}\n")
 
 
-def write_models(folder: Path, meshes: dict[int, Mesh]) -> None:
+def write_models(folder: Path, meshes: dict[int, Mesh], symmetries: dict[int, SymmetryGroup] | None = None
+                 ) -> None:
     """models_info.json, and a PLY in millimetres for each object id: textured, or with coloured vertices.
 
-    A mesh has one texture on all its faces, or none.
+    A mesh has one texture on all its faces, or none. symmetries: of each object, if any has some.
     """
     folder.mkdir(parents=True, exist_ok=True)
     infos = {}
@@ -69,6 +71,8 @@ def write_models(folder: Path, meshes: dict[int, Mesh]) -> None:
         sides = dict(zip(("min_x", "min_y", "min_z", "size_x", "size_y", "size_z"), [*low, *size]))
         infos[obj_id] = {"diameter": round(mesh.diameter * 1000, 4)} | {
             key: round(float(value), 4) for key, value in sides.items()}
+        if symmetries is not None:
+            infos[obj_id] |= symmetries[obj_id].models_info(0.001)
     write_json(folder / "models_info.json", infos)
 
 

@@ -19,7 +19,9 @@ from flowpose_ros.errors import FlowposeError
 from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.objects.load import MeshLimits, load_mesh
 from flowpose_ros.objects.mesh import Mesh
+from flowpose_ros.rendering.raycast import RaycastRenderer
 from flowpose_ros.rendering.shading import surface_at
+from flowpose_ros.rendering.symmetry_hints import coloured_alike, symmetry_hints
 from training.objects import random_object
 
 PROCEDURAL_SHARE = 0.45
@@ -107,12 +109,20 @@ class ObjectPool:
 
     @staticmethod
     def _scanned(path: Path) -> PoolObject:
-        return PoolObject(scanned_mesh(path), SymmetryGroup.none(), SymmetryGroup.none())
+        mesh = scanned_mesh(path)
+        return PoolObject(mesh, *symmetries_of(mesh))
 
 
 def is_held_out(name: str) -> bool:
     """Whether the mesh of this name is kept for validation."""
     return zlib.crc32(name.encode()) % HELD_OUT_EVERY == 0
+
+
+def symmetries_of(mesh: Mesh) -> tuple[SymmetryGroup, SymmetryGroup]:
+    """The symmetries of a scan's looks and those of its bare shape, as far as they can be found."""
+    renderer = RaycastRenderer()
+    shape = symmetry_hints(mesh, renderer)
+    return coloured_alike(mesh, shape, renderer), shape
 
 
 def scanned_mesh(path: Path) -> Mesh:

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _print_hints(models: list[ObjectModel], renderer: RaycastRenderer) -> None:
     """Symmetries of the shape of objects for which none is stated, as comments: their owner decides."""
-    hints = {model.label: _symmetries(symmetry_hints(model.mesh, renderer), model)
+    hints = {model.label: symmetry_hints(model.mesh, renderer).models_info(METRES_PER_UNIT[model.unit])
              for model in models if model.symmetries.is_trivial}
     hints = {label: entry for label, entry in hints.items() if entry}
     if hints:
@@ -92,21 +92,4 @@ def _entry(model: ObjectModel, folder: Path) -> dict[str, Any]:
     if model.obj_id is not None:
         entry["id"] = model.obj_id
     entry["diameter"] = float(f"{model.mesh.diameter / scale:.6g}")
-    return entry | _symmetries(model.symmetries, model)
-
-
-def _symmetries(group: SymmetryGroup, model: ObjectModel) -> dict[str, Any]:
-    """A group in the form of models_info.json, lengths in the model's unit; empty without symmetry."""
-    scale, entry = METRES_PER_UNIT[model.unit], {}
-    if group.axes:
-        entry["symmetries_continuous"] = [{"axis": _digits(axis.direction), "offset": _digits(axis.offset / scale)}
-                                          for axis in group.axes]
-    if len(group.discrete):
-        in_unit = group.discrete.copy()
-        in_unit[:, :3, 3] /= scale
-        entry["symmetries_discrete"] = [_digits(S.reshape(-1)) for S in in_unit]
-    return entry
-
-
-def _digits(numbers: np.ndarray) -> list[float]:
-    return [float(f"{number:.9f}") + 0.0 for number in numbers]  # + 0.0 makes -0.0 plain
+    return entry | model.symmetries.models_info(scale)

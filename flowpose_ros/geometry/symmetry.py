@@ -54,6 +54,19 @@ class SymmetryGroup:
         axes = [_axis(i, axis, scale) for i, axis in enumerate(entry.get("symmetries_continuous") or ())]
         return SymmetryGroup(np.array(discrete).reshape(-1, 4, 4), tuple(axes))
 
+    def models_info(self, scale: float) -> dict[str, list]:
+        """The group as an entry of BOP's models_info.json has it, whose lengths are `scale` metres each; empty without
+        symmetry. The opposite of `from_models_info`."""
+        entry = {}
+        if self.axes:
+            entry["symmetries_continuous"] = [{"axis": _digits(axis.direction), "offset": _digits(axis.offset / scale)}
+                                              for axis in self.axes]
+        if len(self.discrete):
+            in_unit = self.discrete.copy()
+            in_unit[:, :3, 3] /= scale
+            entry["symmetries_discrete"] = [_digits(S.reshape(-1)) for S in in_unit]
+        return entry
+
     def free_covariance(self, T_cam_obj: torch.Tensor) -> torch.Tensor:
         """Covariance [B,6,6] of (translation m, rotation vector rad) about the mesh's origin, camera axes, of poses
         T_cam_obj [B,4,4] that may be turned about each axis of revolution by any angle, all equally likely."""
@@ -112,6 +125,10 @@ class SymmetryGroup:
         """The point [3] nearest to all axes, metres."""
         across = [np.eye(3) - np.outer(axis.direction, axis.direction) for axis in self.axes]
         return np.linalg.solve(sum(across), sum(P @ axis.offset for P, axis in zip(across, self.axes)))
+
+
+def _digits(numbers: np.ndarray) -> list[float]:
+    return [float(f"{number:.9f}") + 0.0 for number in numbers]  # + 0.0 makes -0.0 plain
 
 
 def _discrete(index: int, numbers, scale: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Symmetries that a mesh's shape has, as a hint for whoever states them: print and colour are not looked at."""
+"""Symmetries that a mesh's shape has, as a hint for whoever states them, and those of them that its colours have too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import open3d as o3d
 from flowpose_ros.geometry.symmetry import SymmetryAxis, SymmetryGroup
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.rendering.raycast import RaycastRenderer
+from flowpose_ros.rendering.shading import surface_at
 
 SURFACE_POINTS = 2000
 TOLERANCES = {0.9: 0.02, 0.99: 0.05}
@@ -21,6 +22,10 @@ Chosen on LM-O: its two symmetric objects miss by at most 0.017 and 0.042 after 
 FOLDS = (6, 5, 4, 3, 2)
 REVOLUTION_ANGLES = np.array([0.4, 1.0, 1.7, 2.5])
 """Radians; no turn of a low fold is near all of them."""
+COLOURED_POINTS = 800
+SAME_COLOUR = 0.05
+"""Mean difference of colour, sRGB in [0,1], under which a motion leaves an object looking the same. Scans of plain things
+come to 0.045 at most, print that lies elsewhere to 0.06 and more."""
 SAME_AXIS_COS = np.cos(np.radians(5))
 
 
@@ -48,6 +53,27 @@ def symmetry_hints(mesh: Mesh, renderer: RaycastRenderer,
         return SymmetryGroup(np.zeros((0, 4, 4)), tuple(revolutions[:2]))
     # Beside an axis of revolution, one flip says all.
     return SymmetryGroup(np.array(discrete[:1] if revolutions else discrete).reshape(-1, 4, 4), tuple(revolutions))
+
+
+def coloured_alike(mesh: Mesh, group: SymmetryGroup, renderer: RaycastRenderer) -> SymmetryGroup:
+    """The symmetries of a mesh's shape that leave its colours as they are, too."""
+    points = mesh.surface_points(COLOURED_POINTS).astype(np.float64)
+    own = _colours(mesh, renderer, points)
+
+    def alike(S: np.ndarray) -> bool:
+        moved = _colours(mesh, renderer, points @ S[:3, :3].T + S[:3, 3])
+        return float(np.abs(moved - own).mean()) < SAME_COLOUR
+
+    axes = tuple(axis for axis in group.axes if all(map(alike, axis.rotations(REVOLUTION_ANGLES))))
+    return SymmetryGroup(group.discrete[[alike(S) for S in group.discrete]].reshape(-1, 4, 4), axes)
+
+
+def _colours(mesh: Mesh, renderer: RaycastRenderer, points: np.ndarray) -> np.ndarray:
+    """Colours [N,3] of the surface nearest to points [N,3]."""
+    found = renderer.scene(mesh).compute_closest_points(o3d.core.Tensor(points.astype(np.float32)))
+    uv = found["primitive_uvs"].numpy()
+    bary = np.stack([1 - uv[:, 0] - uv[:, 1], uv[:, 0], uv[:, 1]], 1)
+    return surface_at(mesh, found["primitive_ids"].numpy().astype(np.int64), bary).albedo
 
 
 def _fold(mesh: Mesh, renderer: RaycastRenderer, points: np.ndarray, axis: SymmetryAxis,

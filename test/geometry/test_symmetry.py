@@ -66,6 +66,9 @@ def test_models_info_is_read_in_its_own_unit():
     np.testing.assert_allclose(group.axes[0].direction, [0, 0, 1])
     np.testing.assert_allclose(group.axes[0].offset, [0, 0.01, 0])
     assert SymmetryGroup.from_models_info({"diameter": 3}, 0.001).is_trivial
+    again = SymmetryGroup.from_models_info(group.models_info(0.001), 0.001)
+    np.testing.assert_allclose(again.transforms(0.5), group.transforms(0.5), atol=1e-8)
+    assert SymmetryGroup.none().models_info(0.001) == {}
 
 
 @pytest.mark.parametrize("entry, expected", [

@@ -6,7 +6,7 @@ import trimesh
 
 from flowpose_ros.objects.load import load_mesh
 from flowpose_ros.rendering.raycast import RaycastRenderer
-from flowpose_ros.rendering.symmetry_hints import symmetry_hints
+from flowpose_ros.rendering.symmetry_hints import coloured_alike, symmetry_hints
 
 MIDDLE = np.array([0.02, -0.01, 0.03])
 
@@ -56,3 +56,17 @@ def test_a_handle_leaves_none(tmp_path):
     cup, handle = trimesh.creation.cylinder(0.03, 0.1), trimesh.creation.box((0.04, 0.01, 0.05))
     handle.apply_translation((0.04, 0, 0.01))
     assert hints_of(trimesh.util.concatenate([cup, handle]), tmp_path).is_trivial
+
+
+@pytest.mark.parametrize("painted, left", [((), 3), ((0, 1), 3), ((0,), 1)], ids=["plain", "both ends", "one end"])
+def test_print_leaves_the_symmetries_that_it_has(painted, left, tmp_path):
+    """A box whose ends along x may be red: half a turn about x keeps each, the other two swap them."""
+    box = trimesh.creation.box((0.08, 0.06, 0.04))
+    normals, colours = box.face_normals, np.full((len(box.faces), 4), 160, np.uint8)
+    for end in painted:
+        colours[normals[:, 0] == (1, -1)[end]] = (255, 0, 0, 255)
+    box.visual.face_colors = colours
+    box.export(tmp_path / "box.ply")
+    mesh, renderer = load_mesh(tmp_path / "box.ply", "m"), RaycastRenderer()
+    group = coloured_alike(mesh, symmetry_hints(mesh, renderer), renderer)
+    assert len(group.discrete) == left

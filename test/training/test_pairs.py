@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+import trimesh
 from reference.flow_target import flow_and_visibility
 from scipy.ndimage import binary_erosion
 from scipy.spatial.transform import Rotation
@@ -14,6 +15,7 @@ from flowpose_ros.geometry.crops import crop_for_poses
 from flowpose_ros.rendering.raycast import RaycastRenderer
 from training.gbuffer import Instance, Material, Scene, render_gbuffer, scene_depths
 from training.objects import random_object
+from training.on_device.shelf import can_hold
 from training.pairs import PairMaker, PairStream, batches_of, collate, resized_intrinsics
 from training.pools import ObjectPool
 from training.targets import FlowTarget, flow_target
@@ -248,3 +250,15 @@ def test_missing_and_broken_meshes_are_skipped_by_name_and_counted(tmp_path, cap
     hollow, broken = capsys.readouterr().err.splitlines()
     assert hollow.startswith("mesh hollow_thing is skipped, 1 so far: ") and "expected a mesh.ply, got none" in hollow
     assert broken.startswith("mesh broken_thing is skipped, 2 so far: ") and "expected triangles, got none" in broken
+
+
+@pytest.mark.parametrize("form, axes, discrete", [
+    (trimesh.creation.box((0.08, 0.06, 0.04)), 0, 3), (trimesh.creation.icosphere(3, 0.03), 2, 0)], ids=["box", "ball"])
+def test_a_scan_has_the_symmetries_of_its_looks(form, axes, discrete, tmp_path):
+    (tmp_path / "meshes" / "thing").mkdir(parents=True)
+    form.export(tmp_path / "meshes" / "thing" / "mesh.ply")
+    pool = ObjectPool("train", tmp_path)
+    thing = pool.scanned(pool.paths[0])
+    for group in (thing.symmetries, thing.flat.symmetries):
+        assert (len(group.axes), len(group.discrete)) == (axes, discrete)
+    assert can_hold(thing) == (axes < 2)

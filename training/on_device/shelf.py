@@ -103,14 +103,20 @@ def _symmetries(group: SymmetryGroup) -> tuple[np.ndarray, np.ndarray]:
     return discrete, np.asarray(axis, np.float64)
 
 
+def can_hold(thing: PoolObject) -> bool:
+    """Whether an object's symmetries fit in `Forms`: a ball's do not."""
+    return all(len(group.axes) < 2 and len(group.discrete) < MOST_SYMMETRIES
+               for group in (thing.symmetries, thing.shape_symmetries))
+
+
 class Library:
-    """The shelves of a stream of batches: all scans, and procedural objects of which some are replaced every BATCHES
+    """The shelves of a stream of batches: all scans but balls, and procedural objects of which some are replaced every BATCHES
     batches; always the same for a batch."""
 
     def __init__(self, seed: int, family: str, device: torch.device | str, procedural: int = PROCEDURAL) -> None:
         self.seed, self.device, self.procedural = seed, device, procedural
         self._pool = ObjectPool(family)
-        scans = [thing for thing in map(self._pool.scanned, self._pool.paths) if thing is not None]
+        scans = [thing for thing in map(self._pool.scanned, self._pool.paths) if thing is not None and can_hold(thing)]
         self._scans, self._scanned = ([shelf_of(scans, device)] if scans else []), len(scans)
         self._blocks: dict[int, Shelf] = {}
         self._at: tuple[int, Shelf] | None = None

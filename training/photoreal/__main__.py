@@ -26,7 +26,7 @@ from training.photoreal.room import KINDS
 from training.photoreal.settle import settle
 from training.photoreal.things import Thing, find_meshes, load_things
 from training.photoreal.write import write_scene
-from training.pools import Backgrounds
+from training.pools import Backgrounds, symmetries_of
 
 ATTEMPTS = 8
 
@@ -83,7 +83,8 @@ def claim(output: Path, settings: Settings, things: list[Thing]) -> None:
                                 "choose another --output")
         return
     (output / "test").mkdir(parents=True, exist_ok=True)
-    write_models(output / "models", {thing.obj_id: thing.mesh for thing in things})
+    write_models(output / "models", {thing.obj_id: thing.mesh for thing in things},
+                 {thing.obj_id: symmetries_of(thing.mesh)[0] for thing in things})
     # Shards may begin at once: each renames a whole file.
     part = output / f".photoreal.{os.getpid()}.json"
     part.write_text(told)
