@@ -13,6 +13,7 @@ from flowpose_ros.estimation.follow import Followed, FollowOptions, follow
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.geometry.symmetry import SymmetryAxis, SymmetryGroup
 from flowpose_ros.records import Detection, FrameResult, PoseEstimate
+from flowpose_ros.rendering.raycast import RaycastRenderer
 from flowpose_ros.tracking.motion import Motion
 from flowpose_ros.tracking.track import Track, match_detections, overlap
 from flowpose_ros.tracking.tracker import Tracker, TrackerOptions
@@ -247,7 +248,7 @@ def test_two_instances_get_two_numbers_and_a_twin_none(estimator, clip):
 
 def test_what_looks_the_same_from_all_sides_does_not_spin():
     group = SymmetryGroup(np.zeros((0, 4, 4)), (SymmetryAxis(np.array([0.0, 0, 1]), np.zeros(3)),))
-    tracker = Tracker(SimpleNamespace(catalogue={"can": SimpleNamespace(symmetries=group)}))
+    tracker = Tracker(SimpleNamespace(catalogue={"can": SimpleNamespace(symmetries=group)}, renderer=RaycastRenderer))
     T = np.eye(4)
     T[2, 3] = 0.5
     spun = T.copy()
