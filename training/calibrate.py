@@ -4,8 +4,9 @@ Synthetic scenes of training objects are estimated as on a robot, by a box as a 
 their witnesses and their distance from the truth. How the witnesses weigh against each other is chosen, not fitted: a
 ranking learnt from few synthetic scenes nearly ignored depth and chose worse on real images. What is fitted is the
 scale and offset that make it a probability, how it and the verifier together make the probability that an answer is
-right, and how much wider than the flow says the covariance of a right answer is. FOLDER has a pose score already, by which estimation chooses: any that ranks alike,
-the shipped one to begin with. Table and curves (calibration.png) tell how well it holds.
+right, and how much wider than the flow says the covariance of a right answer is. FOLDER has a pose score already, by
+which estimation chooses: any that ranks alike, the shipped one to begin with. Table and curves (calibration.png) tell
+how well it holds.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ INPUTS = {False: "RGB", True: "RGB-D"}
 
 @dataclass(frozen=True)
 class Answers:
-    """N poses that estimation answered: witnesses [N,K]; verified [N], the verifier's logits; errors [N], MSSD as a share
-    of the diameter; surprise [N], the squared error of the pose in units of its covariance (6 on average where that is
-    true)."""
+    """N poses that estimation answered: witnesses [N,K]; verified [N], the verifier's logits; errors [N], MSSD as a
+    share of the diameter; surprise [N], the squared error of the pose in units of its covariance (6 on average where
+    that is true)."""
 
     witnesses: torch.Tensor
     verified: torch.Tensor
@@ -131,8 +132,8 @@ def error_of_truth(probability: torch.Tensor, draws: int = 100) -> float:
 
 @torch.no_grad()
 def summary(answers: Answers, score: PoseScore) -> tuple[float | None, ...]:
-    """Share of answers that are right, area under the ROC curve of their score, ECE, what that would be if the score were
-    true, the share that is wrong with a score over 0.5, and which share of those over 0.5 that is."""
+    """Share of answers that are right, area under the ROC curve of their score, ECE, what that would be if the score
+    were true, the share that is wrong with a score over 0.5, and which share of those over 0.5 that is."""
     probability, right = trusted(answers, score), answers.right
     accepted = probability > 0.5
     false = accepted & (right == 0)

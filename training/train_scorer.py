@@ -184,7 +184,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_fields(parser, ScorerTraining)
     parser.add_argument("--refiner", type=Path, required=True, help="weights whose features are scored")
-    parser.add_argument("--init-from", dest="start", type=Path, help="scorer weights to begin with instead of random numbers")
+    parser.add_argument("--init-from", dest="start", type=Path,
+                        help="scorer weights to begin with instead of random numbers")
     parser.add_argument("--folder", type=Path, default=Path("runs/scorer"), help="checkpoints and log")
     parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network")

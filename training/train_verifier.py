@@ -91,7 +91,7 @@ def varied(evidence: torch.Tensor, rng: torch.Generator, without_depth: float) -
     return out
 
 
-def batches(looks: Looks, config: VerifierTraining, step: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+def batches(looks: Looks, config: VerifierTraining, step: int) -> Iterator[tuple[torch.Tensor, ...]]:
     """Evidence, errors and scenes of each step from `step` on."""
     scenes = scenes_of(looks)
     while True:
@@ -104,7 +104,7 @@ def batches(looks: Looks, config: VerifierTraining, step: int) -> Iterator[tuple
 
 
 def train(config: VerifierTraining, looks: Looks, features: str, folder: Path, save_every: int = 250) -> Path:
-    """Train on looks made with the refiner whose weights' hash is `features`; returns the path of the exported network."""
+    """Train on looks made with the refiner whose weights' hash is `features`; returns the path of the network."""
     torch.manual_seed(config.seed)
     network = Verifier()
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)

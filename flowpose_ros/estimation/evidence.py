@@ -10,7 +10,7 @@ from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import object_cells
 from flowpose_ros.networks.matching import SHARE_FLOOR, STRIDE, joint_features, place_shares
-from flowpose_ros.networks.verifier import COVER, DEPTH
+from flowpose_ros.networks.verifier import DEPTH
 
 REACH = 1
 """Features are compared with those of the cells this far around."""

@@ -47,9 +47,9 @@ def load_networks(folder: str, device: str) -> Networks:
     """Networks from a folder of weights ("" for the shipped ones) on "cpu", "cuda" or "auto".
 
     The refiner is the one file genflow_*.safetensors, of whatever size; the geometry network may be missing, and, for
-    training, the verifier. Raises WeightsError when another file is missing, when one is broken or of another kind, when
-    there are several refiners, when a network is for the features of another refiner or for other widths, or when the
-    verifier learnt from other evidence, or the pose score from other witnesses, than there is now.
+    training, the verifier. Raises WeightsError when another file is missing, when one is broken or of another kind,
+    when there are several refiners, when a network is for the features of another refiner or for other widths, or when
+    the verifier learnt from other evidence, or the pose score from other witnesses, than there is now.
     """
     root = _root(folder)
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)

@@ -22,8 +22,8 @@ class NodeOptions:
     rectified: bool = option(False, "images come undistorted (image_rect): P holds their intrinsics", runtime=False)
     mode: str = option("detect", "estimate every detection, or follow what was detected from image to image",
                        choices=("detect", "track"), runtime=False)
-    threads: int = option(0, "CPU threads of the networks; 0 for all there are, shared where following and estimating go "
-                             "side by side", low=0, high=1024, runtime=False)
+    threads: int = option(0, "CPU threads of the networks; 0 for all there are, shared where following and estimating "
+                             "go side by side", low=0, high=1024, runtime=False)
     autostart: bool = option(True, "configure and activate at start, without a lifecycle manager", runtime=False)
     max_detections: int = option(20, "detections used per frame, best scores first", low=1, high=1000)
     publish_tf: bool = option(True, "put poses on /tf")

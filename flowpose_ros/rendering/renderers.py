@@ -10,5 +10,5 @@ from flowpose_ros.rendering.renderer import Renderer
 
 
 def renderer_for(device: torch.device) -> Renderer:
-    """A renderer for one thread: ray casting on a CPU, where it is faster; rasterising on a GPU, where the views stay."""
+    """A renderer for one thread: ray casting on a CPU, where it is faster; rasterising on a GPU, where views stay."""
     return RaycastRenderer() if device.type == "cpu" else RasterRenderer(device)

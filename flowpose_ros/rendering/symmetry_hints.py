@@ -1,4 +1,4 @@
-"""Symmetries that a mesh's shape has, as a hint for whoever states them, and those of them that its colours have too."""
+"""Symmetries that a mesh's shape has, as a hint for whoever states them, and those that its colours have too."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ REVOLUTION_ANGLES = np.array([0.4, 1.0, 1.7, 2.5])
 """Radians; no turn of a low fold is near all of them."""
 COLOURED_POINTS = 800
 SAME_COLOUR = 0.05
-"""Mean difference of colour, sRGB in [0,1], under which a motion leaves an object looking the same. Scans of plain things
-come to 0.045 at most, print that lies elsewhere to 0.06 and more."""
+"""Mean difference of colour, sRGB in [0,1], under which a motion leaves an object looking the same. Scans of plain
+things come to 0.045 at most, print that lies elsewhere to 0.06 and more."""
 SAME_AXIS_COS = np.cos(np.radians(5))
 
 

@@ -4,8 +4,8 @@ import cv2
 import pytest
 import torch
 
-from flowpose_ros.networks.pose_score import PoseScore
-from training.calibrate import RANKING, RIGHT, Answers, Gatherer, calibration_error, draw, fit, fit_score, stretch_of, summary
+from training.calibrate import (RANKING, RIGHT, Answers, Gatherer, calibration_error, draw, fit, fit_score, stretch_of,
+                                summary)
 
 SCENES = 2000
 

@@ -110,8 +110,8 @@ def can_hold(thing: PoolObject) -> bool:
 
 
 class Library:
-    """The shelves of a stream of batches: all scans but balls, and procedural objects of which some are replaced every BATCHES
-    batches; always the same for a batch."""
+    """The shelves of a stream of batches: all scans but balls, and procedural objects of which some are replaced every
+    BATCHES batches; always the same for a batch."""
 
     def __init__(self, seed: int, family: str, device: torch.device | str, procedural: int = PROCEDURAL) -> None:
         self.seed, self.device, self.procedural = seed, device, procedural

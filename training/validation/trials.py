@@ -82,7 +82,8 @@ def refined(case: Case, T_init: np.ndarray, refiner: Refiner, depth: bool, netwo
     mesh, T = case.model.mesh, looks[stage].T_cam_obj[0].double().cpu().numpy()
     points = mesh.surface_points(500)
     before, after = (add_s(pose, case.T_cam_obj, points) / mesh.diameter for pose in (T_init, T))
-    return Answer(before, after, farthest(case.model, T, case.T_cam_obj), float(trust(target, looks[stage], DepthOptions())))
+    score = float(trust(target, looks[stage], DepthOptions()))
+    return Answer(before, after, farthest(case.model, T, case.T_cam_obj), score)
 
 
 @torch.no_grad()
