@@ -12,11 +12,8 @@ how well it holds.
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import matplotlib
 import numpy as np
@@ -35,6 +32,7 @@ from flowpose_ros.networks.pose_score import PoseScore
 from flowpose_ros.networks.weights import save_weights
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.records import Detection, PoseEstimate
+from training.crew import crew, own
 from training.validation.cases import IMAGE_SIZE, Case, ImageMaker, farthest, synthetic_case
 from training.validation.measures import area_under_roc
 
@@ -180,25 +178,13 @@ def surprise(found: PoseEstimate, case: Case) -> float:
     return float(error @ np.linalg.solve(found.covariance, error))
 
 
-_gatherer: Gatherer
-
-
-def _begin(cache: str, *args) -> None:
-    global _gatherer
-    torch.set_num_threads(1)
-    torch.multiprocessing.set_sharing_strategy("file_system")  # one open file for each number that is sent is too many
-    os.environ["FLOWPOSE_CACHE"] = cache  # objects that are seen once
-    _gatherer = Gatherer(*args)
-
-
 def _answer(index: int) -> dict[bool, Answers]:
-    return _gatherer.answer(index)
+    return own().answer(index)
 
 
 def gather(weights: str, family: str, count: int, seed: int, processes: int) -> dict[bool, Answers]:
     """The answers without and with depth to `count` synthetic scenes."""
-    with TemporaryDirectory() as cache, get_context("spawn").Pool(
-            processes, _begin, (cache, weights, family, seed)) as pool:
+    with crew(processes, Gatherer, weights, family, seed) as pool:
         found = list(tqdm(pool.imap(_answer, range(count)), total=count, unit="scene", desc=family, disable=None))
     return {depth: join([f[depth] for f in found if depth in f])
             for depth in INPUTS if any(depth in f for f in found)}

@@ -10,9 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -25,6 +23,7 @@ from flowpose_ros.estimation.evidence import evidence
 from flowpose_ros.objects.catalogue import Catalogue, ObjectModel
 from flowpose_ros.records import Detection
 from training.calibrate import box_of
+from training.crew import crew, own
 from training.validation.cases import IMAGE_SIZE, ImageMaker, farthest, synthetic_case
 
 PART = 20
@@ -74,19 +73,9 @@ class LookMaker:
         return join(found)
 
 
-_maker: LookMaker
-
-
-def _begin(cache: str, *args) -> None:
-    global _maker
-    torch.set_num_threads(1)
-    os.environ["FLOWPOSE_CACHE"] = cache  # objects that are seen once
-    _maker = LookMaker(*args)
-
-
 def _write(job: tuple[Path, range]) -> None:
     path, indices = job
-    found = [looks for looks in map(_maker.looks, indices) if looks is not None]
+    found = [looks for looks in map(own().looks, indices) if looks is not None]
     part = path.with_suffix(".part")
     torch.save(vars(join(found)), part)
     os.replace(part, path)
@@ -106,8 +95,7 @@ def main() -> None:
     jobs = [(args.folder / f"{begin:06d}.pt", range(begin, min(begin + PART, args.count)))
             for begin in range(0, args.count, PART)]
     jobs = [job for job in jobs if not job[0].exists()]
-    with TemporaryDirectory() as cache, get_context("spawn").Pool(
-            args.processes, _begin, (cache, args.weights, args.family, args.seed)) as pool:
+    with crew(args.processes, LookMaker, args.weights, args.family, args.seed) as pool:
         list(tqdm(pool.imap_unordered(_write, jobs), total=len(jobs), unit=f"{PART} scenes", disable=None))
 
 

@@ -37,6 +37,11 @@ class DepthOptions:
         """Distance in metres below which a measured point belongs to an object of this diameter."""
         return max(self.inlier_m, self.inlier_of_diameter * diameter)
 
+    def agreement_distance(self, diameter: float) -> float:
+        """Difference in metres below which a rendered and a measured depth agree; more than an inlier's, for a pose may
+        be right and not yet fitted."""
+        return 1.5 * self.inlier_distance(diameter)
+
     def icp_gate(self, diameter: float) -> float:
         """Distance in metres within which the first ICP step looks for the surface."""
         return max(self.icp_gate_m, self.icp_gate_of_diameter * diameter)

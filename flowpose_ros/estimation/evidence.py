@@ -62,7 +62,7 @@ def depth_maps(target: Target, look: Look, options: DepthOptions) -> list[torch.
     beside = ~r.mask & (look.depth > 0) & ((look.depth - distance).abs() < shape.radius)
     seen = r.mask & (look.depth > 0)
     behind = (look.depth - r.depth) * seen
-    near = 1.5 * options.inlier_distance(shape.diameter)
+    near = options.agreement_distance(shape.diameter)
     reach = FARTHEST * shape.diameter
     parts = (behind.clamp(-reach, reach) / reach, seen.float(), (seen & (behind.abs() <= near)).float(),
              (behind > near).float(), beside.float())

@@ -108,7 +108,7 @@ def settle(target: Target, views: Views, update: Update, seen: torch.Tensor, opt
         T = sane(fitted, views, shape)
         r = target.renderer.render(shape.model.mesh, T, K, tuple(views.rendering.mask.shape[1:]))
         T = sane(refine_icp(r.xyz, r.normal, r.mask, T, observed, K, T, shape.diameter, depth_options), views, shape)
-        shares = depth_shares(r.depth, r.mask, observed, 1.5 * depth_options.inlier_distance(shape.diameter))
+        shares = depth_shares(r.depth, r.mask, observed, depth_options.agreement_distance(shape.diameter))
         quality = torch.minimum(quality, torch.where(shares.measured > 0.2, shares.agree, seen))
     pose = rigid(views.camera.to_camera(T)[0].double().cpu().numpy())
     return Followed(pose, float(quality), symmetric(covariance(target, update, views)[0].double().cpu().numpy()))

@@ -56,6 +56,6 @@ def witnesses(target: Target, look: Look, options: DepthOptions) -> torch.Tensor
     if look.depth is None:
         return torch.stack([match, place, 100 * contour_agreement(r.mask, look.picture),
                             4 * texture_agreement(r.rgb, r.mask, look.picture)], 1)
-    shares = depth_shares(r.depth, r.mask, look.depth, 1.5 * options.inlier_distance(target.shape.diameter))
+    shares = depth_shares(r.depth, r.mask, look.depth, options.agreement_distance(target.shape.diameter))
     return torch.stack([match, place, 4 * colour_agreement(r.rgb, r.mask, look.picture) - 2, (shares.agree + 0.02).log(),
                         (shares.farther + 0.02).log(), 1 - shares.measured], 1)

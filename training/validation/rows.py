@@ -9,7 +9,6 @@ from typing import TypeVar
 import numpy as np
 
 from flowpose_ros.estimation.batches import join
-from flowpose_ros.estimation.estimator import EstimatorOptions
 from training.validation.cases import GROUPS, Case
 from training.validation.measures import FlowErrors, area_under_roc
 from training.validation.trials import Answer
@@ -18,7 +17,7 @@ RECALLS = (0.02, 0.05, 0.1)
 RIGHT = 0.1
 """An answer is right when its error is below this share of the diameter."""
 WORSE = 0.01
-ACCEPTED = EstimatorOptions.sure
+ACCEPTED = 0.5
 """Score from which an answer is accepted."""
 
 Result = TypeVar("Result")
