@@ -20,10 +20,10 @@ from flowpose_ros.estimation.judge import judge, trust
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import load_networks
-from flowpose_ros.estimation.refine import settled
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
 from flowpose_ros.estimation.select import best_of, distinct_best, rigid, symmetric
+from flowpose_ros.estimation.settle import SettleOptions, settled
 from flowpose_ros.estimation.support import flow_support
 from flowpose_ros.estimation.template_features import TemplateFeatures, load_template_features
 from flowpose_ros.estimation.trail import Trail
@@ -75,6 +75,7 @@ class EstimatorOptions:
     match: MatchOptions = field(default_factory=MatchOptions)
     genflow: GenFlowOptions = field(default_factory=GenFlowOptions)
     refpose: RefPoseOptions = field(default_factory=RefPoseOptions)
+    settle: SettleOptions = field(default_factory=SettleOptions)
     fit: DepthOptions = field(default_factory=DepthOptions)
 
 
@@ -176,7 +177,7 @@ class Estimator:
                       timings: dict[str, float]) -> PoseEstimate:
         seen, clock = check_detection(detection, frame), Clock(timings)
         target, trail = self._search(tensors, seen, index, clock)
-        answer = settled(target, trail, self.options.fit)
+        answer = settled(target, trail, self.options.settle, self.options.fit)
         score = float(trust(target, answer, self.options.fit))
         inlier_ratio, covariance = flow_support(target, answer, self.options.genflow)
         T_cam_obj = rigid(answer.T_cam_obj[0].double().cpu().numpy())
@@ -188,11 +189,11 @@ class Estimator:
                             float(inlier_ratio[0].clamp(0, 1)), detection)
 
     def trail(self, frame: Frame, detection: Detection) -> tuple[Target, Trail]:
-        """All poses that `estimate` looks at for the first detection of a frame, the answer's fit to the depth
+        """All poses that `estimate` looks at for the first detection of a frame, the settled answer
         included; raises DetectionError as `check_detection` does."""
         tensors = FrameTensors.of(frame, self.options.depth != "off", self._networks.device)
         target, trail = self._search(tensors, check_detection(detection, frame), 0, Clock({}))
-        settled(target, trail, self.options.fit)
+        settled(target, trail, self.options.settle, self.options.fit)
         return target, trail
 
     def _search(self, tensors: FrameTensors, detection: Detection, index: int, clock: Clock) -> tuple[Target, Trail]:

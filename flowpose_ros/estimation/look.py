@@ -9,6 +9,7 @@ import torch
 from flowpose_ros.estimation.batches import in_parts, take
 from flowpose_ros.estimation.networks import CROP_SIZE, Networks
 from flowpose_ros.estimation.views import FrameTensors, Shape, Views
+from flowpose_ros.geometry.crops import PADDING
 from flowpose_ros.networks.encoder import Features
 from flowpose_ros.rendering.renderer import Renderer
 
@@ -42,17 +43,16 @@ class Target:
     networks: Networks
     renderer: Renderer
 
-    def render(self, T_cam_obj: torch.Tensor, size: int = CROP_SIZE) -> Views:
-        """Poses T_cam_obj [B,4,4] rendered in crops of that size."""
-        return Views.render(self.shape, T_cam_obj, self.renderer, size)
+    def render(self, T_cam_obj: torch.Tensor, size: int = CROP_SIZE, padding: float = PADDING) -> Views:
+        """Poses T_cam_obj [B,4,4] rendered in crops of that size, with that much room (see `crop_for_poses`)."""
+        return Views.render(self.shape, T_cam_obj, self.renderer, size, padding)
 
     @torch.no_grad()
-    def look(self, T_cam_obj: torch.Tensor) -> Look:
-        """Render poses T_cam_obj [B,4,4], crop the frame likewise, and encode both."""
-        return in_parts(self._look, T_cam_obj, len(T_cam_obj))
+    def look(self, T_cam_obj: torch.Tensor, size: int = CROP_SIZE, padding: float = PADDING) -> Look:
+        """Render poses T_cam_obj [B,4,4] as `render` does, crop the frame likewise, and encode both."""
+        return in_parts(lambda part: self._look(part, self.render(part, size, padding)), T_cam_obj, len(T_cam_obj))
 
-    def _look(self, T_cam_obj: torch.Tensor) -> Look:
-        views = self.render(T_cam_obj)
+    def _look(self, T_cam_obj: torch.Tensor, views: Views) -> Look:
         picture = self.frame.crop(views.camera)
         query, source = (self.networks.flow.encode(rgb) for rgb in (picture, views.rendering.rgb))
         return Look(T_cam_obj, views, picture, self.frame.depth_crop(views.camera), query, source)

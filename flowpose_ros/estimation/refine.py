@@ -10,14 +10,11 @@ import torch
 from flowpose_ros.estimation.depth import DepthOptions, fit_depth
 from flowpose_ros.estimation.icp import refine_icp
 from flowpose_ros.estimation.look import Look, Target
-from flowpose_ros.estimation.trail import Trail
 from flowpose_ros.estimation.views import Shape, sane
 from flowpose_ros.geometry.transforms import rotation_angle, transform_points
 from flowpose_ros.options import option
 
 ITERATIONS = "renders of each hypothesis after those that were matched"
-COST_OF_FIT = 0.05
-"""The answer's fit to the depth is taken if its score is not lower by more: scores tell sides, not millimetres."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +41,6 @@ def refine(target: Target, first: Look, update: Callable[[Look], torch.Tensor], 
     if first.depth is not None and depth_options.icp_iterations:
         looks.append(target.look(fit_surface(target, looks[-1], depth_options)))
     return looks[1:]
-
-
-def settled(target: Target, trail: Trail, depth_options: DepthOptions) -> Look:
-    """A look at the best pose of a trail, fitted to the depth where there is any.
-
-    Which side of an object is seen may be decided by a pose that was not updated yet.
-    """
-    best, score = trail.best()
-    if best.depth is None or not depth_options.icp_iterations:
-        return best
-    fitted, value = trail.add([target.look(fit_surface(target, best, depth_options))])
-    return fitted if value > score - COST_OF_FIT else best
 
 
 @torch.no_grad()

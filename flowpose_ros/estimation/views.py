@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from flowpose_ros.geometry.camera import CropCamera, depth_to_crop, sample_crop
-from flowpose_ros.geometry.crops import crop_for_poses
+from flowpose_ros.geometry.crops import PADDING, crop_for_poses
 from flowpose_ros.networks.flow import RenderView
 from flowpose_ros.objects.catalogue import ObjectModel
 from flowpose_ros.records import Frame
@@ -73,9 +73,9 @@ class Views:
     rendering: Rendering
 
     @staticmethod
-    def render(shape: Shape, T_cam_obj: torch.Tensor, renderer: Renderer, size: int) -> Views:
+    def render(shape: Shape, T_cam_obj: torch.Tensor, renderer: Renderer, size: int, padding: float = PADDING) -> Views:
         """Crop around and render poses T_cam_obj [B,4,4]."""
-        camera = crop_for_poses(shape.points, T_cam_obj, size)
+        camera = crop_for_poses(shape.points, T_cam_obj, size, padding)
         T_crop_obj = camera.to_crop(T_cam_obj)
         rendering = renderer.render(shape.model.mesh, T_crop_obj, camera.K, (size, size))
         return Views(camera, T_crop_obj, rendering)

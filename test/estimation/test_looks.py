@@ -14,7 +14,7 @@ from flowpose_ros.estimation.batches import join
 from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
-from flowpose_ros.estimation.refine import settled
+from flowpose_ros.estimation.settle import SettleOptions, finer, settled
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, fitted_poses, refine_refpose
 from flowpose_ros.estimation.support import flow_support
@@ -173,16 +173,35 @@ def test_matching_and_updates_bring_poses_nearer(target, starts, truth):
 
 
 @pytest.mark.parametrize("cost, taken", [(0.0, True), (0.04, True), (0.06, False)])
-def test_the_answer_is_fitted_to_the_depth_unless_that_costs_score(target, starts, truth, cost, taken):
+def test_the_answer_is_brought_nearer_unless_that_costs_score(target, starts, truth, cost, taken):
     scores = iter([torch.tensor([0.9, 0.8]), torch.tensor([0.9 - cost])])
     trail = Trail(lambda look: next(scores))
     trail.add([target.look(starts)])
-    answer = settled(target, trail, DepthOptions())
-    if target.frame.depth is None or not taken:
-        assert (answer.T_cam_obj == starts[:1]).all()
-    else:
+    answer = settled(target, trail, SettleOptions(), DepthOptions())
+    if taken:
         before, after = (errors(target, T, truth) for T in (starts[:1], answer.T_cam_obj))
         assert (after < 0.5 * before).all()
+    else:
+        assert (answer.T_cam_obj == starts[:1]).all()
+
+
+def test_without_steps_the_best_pose_is_the_answer(target, starts):
+    trail = Trail(lambda look: torch.tensor([0.8, 0.9]))
+    trail.add([target.look(starts)])
+    answer = settled(target, trail, SettleOptions(fine_updates=0), DepthOptions(icp_iterations=0))
+    assert (answer.T_cam_obj == starts[1:]).all() and len(trail.looks) == 1
+
+
+def test_finer_pixels_bring_near_poses_nearer_and_move_no_point_far(target, starts, truth):
+    if target.frame.depth is not None:
+        pytest.skip("finer pixels are for poses without depth")
+    nearer = finer(target, target.look(starts), 2)
+    assert (errors(target, nearer, truth) < 0.3 * errors(target, starts, truth)).all()
+    away = starts.clone()
+    away[:, 0, 3] += target.shape.diameter
+    points = target.shape.points[None]
+    moved = transform_points(finer(target, target.look(away), 2), points) - transform_points(away, points)
+    assert moved.norm(dim=-1).max() < 0.3 * target.shape.diameter
 
 
 def with_geometry(target, seed, pose):
