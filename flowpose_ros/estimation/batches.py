@@ -59,4 +59,6 @@ def in_parts(work: Callable[[Batch], Result], batch: Batch, count: int) -> Resul
 def is_memory_shortage(error: Exception) -> bool:
     """Whether an error says that a device, or the host, has no memory left."""
     kinds = (MemoryShortageError, MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    # The host's shortages are plain RuntimeErrors: the allocator's, and what oneDNN makes of its own.
+    words = ("DefaultCPUAllocator", "could not create a primitive")
+    return isinstance(error, kinds) or isinstance(error, RuntimeError) and any(word in str(error) for word in words)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flowpose_ros.errors import MemoryShortageError
-from flowpose_ros.estimation.batches import in_parts, join, take
+from flowpose_ros.estimation.batches import in_parts, is_memory_shortage, join, take
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,13 @@ def test_what_does_not_fit_is_done_in_parts(most, expected):
 def test_where_not_even_one_fits_it_says_so():
     with pytest.raises(MemoryShortageError, match="room for one item, got none"):
         in_parts(hungry(0)[0], BATCH, 10)
+
+
+@pytest.mark.parametrize("error, expected", [
+    (RuntimeError("could not create a primitive"), True), (MemoryError(), True), (RuntimeError("shapes differ"), False),
+    (ValueError("could not create a primitive"), False)])
+def test_what_a_library_says_of_a_shortage_is_known(error, expected):
+    assert is_memory_shortage(error) == expected
 
 
 def test_other_errors_are_not_taken_for_it():

@@ -15,7 +15,8 @@ from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import Networks
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
-from flowpose_ros.estimation.select import select
+from flowpose_ros.estimation.settle import SettleOptions, settled
+from flowpose_ros.estimation.trail import Trail
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.evaluation.metrics import add_s
 from flowpose_ros.geometry.camera import sample_crop
@@ -72,17 +73,18 @@ def refined(case: Case, T_init: np.ndarray, refiner: Refiner, depth: bool, netwo
             ) -> Answer:
     """What refinement answers from a start [4,4].
 
-    As in estimation the answer is the pose that is judged best of all looked at, the start included.
+    As in estimation the answer is the pose that is judged best of all looked at, the start included, and settled.
     """
     target, first = look_at(case, T_init, depth, networks, renderer)
     generator = torch.Generator().manual_seed(0)
-    looks = match_poses(target, first, MatchOptions(), DepthOptions(), generator)
-    looks += refiner(target, looks[-1], DepthOptions(), generator)
-    stage, _ = select([judge(target, look, DepthOptions()) for look in looks])
-    mesh, T = case.model.mesh, looks[stage].T_cam_obj[0].double().cpu().numpy()
+    trail = Trail(lambda look: judge(target, look, DepthOptions()))
+    matched, _ = trail.add(match_poses(target, first, MatchOptions(), DepthOptions(), generator))
+    trail.add(refiner(target, matched, DepthOptions(), generator))
+    answer = settled(target, trail, SettleOptions(), DepthOptions())
+    mesh, T = case.model.mesh, answer.T_cam_obj[0].double().cpu().numpy()
     points = mesh.surface_points(500)
     before, after = (add_s(pose, case.T_cam_obj, points) / mesh.diameter for pose in (T_init, T))
-    score = float(trust(target, looks[stage], DepthOptions()))
+    score = float(trust(target, answer, DepthOptions()))
     return Answer(before, after, farthest(case.model, T, case.T_cam_obj), score)
 
 
