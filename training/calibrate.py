@@ -3,10 +3,10 @@
 Synthetic scenes of training objects are estimated as on a robot, by a box as a detector's, and the answers kept with
 their witnesses and their distance from the truth. How the witnesses weigh against each other is chosen, not fitted: a
 ranking learnt from few synthetic scenes nearly ignored depth and chose worse on real images. What is fitted is the
-scale and offset that make it a probability, how it and the verifier together make the probability that an answer is
-right, and how much wider than the flow says the covariance of a right answer is. FOLDER has a pose score already, by
-which estimation chooses: any that ranks alike, the shipped one to begin with. Table and curves (calibration.png) tell
-how well it holds.
+scale and offset that make it a probability, how it, the verifier and the spread of the flow together make the
+probability that an answer is right, and how much wider than the flow says the covariance of a right answer is. FOLDER
+has a pose score already, by which estimation chooses: any that ranks alike, the shipped one to begin with. Table and
+curves (calibration.png) tell how well it holds.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from flowpose_ros.estimation.batches import join
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
 from flowpose_ros.estimation.judge import verified, witnesses
 from flowpose_ros.estimation.networks import load_networks
+from flowpose_ros.estimation.support import flow_support
 from flowpose_ros.evaluation.table import format_table
 from flowpose_ros.networks.pose_score import PoseScore
 from flowpose_ros.networks.weights import save_weights
@@ -40,6 +41,8 @@ RIGHT = 0.1
 """A pose is right when no surface point is farther than this share of the diameter from its place (MSSD)."""
 RANKING = {False: (0.25, 1.0, 0.9, 1.3), True: (0.3, 1.0, 0.4, 3.0, -0.7, -1.0)}
 """How witnesses weigh against each other, without and with depth (see `witnesses`)."""
+GROUNDS = (1.0, 1.0, -1.0)
+"""How an answer's rank, the verifier's logit, and the spread of the flow speak for it (see `PoseScore.grounds`)."""
 BOX_JITTER = 0.05
 """Deviation of a box's sides from the object's, shares of its size."""
 BINS = 10
@@ -48,12 +51,13 @@ INPUTS = {False: "RGB", True: "RGB-D"}
 
 @dataclass(frozen=True)
 class Answers:
-    """N poses that estimation answered: witnesses [N,K]; verified [N], the verifier's logits; errors [N], MSSD as a
-    share of the diameter; surprise [N], the squared error of the pose in units of its covariance (6 on average where
-    that is true)."""
+    """N poses that estimation answered: witnesses [N,K]; verified [N], the verifier's logits; spread [N], how far off
+    the flow holds them possible, and errors [N], MSSD, shares of the diameter; surprise [N], the squared error of the
+    pose in units of its covariance (6 on average where that is true)."""
 
     witnesses: torch.Tensor
     verified: torch.Tensor
+    spread: torch.Tensor
     errors: torch.Tensor
     surprise: torch.Tensor
 
@@ -79,8 +83,8 @@ def fit_score(learnt: dict[bool, Answers]) -> PoseScore:
         answers = learnt[depth]
         fit(answers, line, RANKING[depth])
         with torch.no_grad():
-            inputs = torch.stack([score(answers.witnesses), answers.verified], 1)
-        regress(trust, inputs, answers.right)
+            inputs = score.grounds(answers.witnesses, answers.verified, answers.spread)
+        regress(trust, inputs, answers.right, GROUNDS)
         score.stretch[int(depth)] = stretch_of(answers)
     return score
 
@@ -88,23 +92,33 @@ def fit_score(learnt: dict[bool, Answers]) -> PoseScore:
 def fit(answers: Answers, line: torch.nn.Linear, ranking: tuple[float, ...]) -> None:
     """Make a line that ranks as given, with the scale and offset that fit the answers."""
     rank = torch.nn.Linear(1, 1)
-    regress(rank, (answers.witnesses @ torch.tensor(ranking))[:, None], answers.right)
+    regress(rank, (answers.witnesses @ torch.tensor(ranking))[:, None], answers.right, (1.0,))
     with torch.no_grad():
         line.weight.copy_(rank.weight * torch.tensor([ranking]))
         line.bias.copy_(rank.bias)
 
 
-def regress(line: torch.nn.Linear, inputs: torch.Tensor, right: torch.Tensor, steps: int = 300) -> None:
-    """Logistic regression of right [N] in {0, 1} on inputs [N,K]."""
-    descent = torch.optim.LBFGS(line.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
+def regress(line: torch.nn.Linear, inputs: torch.Tensor, right: torch.Tensor, signs: tuple[float, ...],
+            steps: int = 300) -> None:
+    """Logistic regression of right [N] in {0, 1} on inputs [N,K] whose weights have these signs: few wrong answers must
+    not make of what speaks for a pose something that speaks against it."""
+    size, offset = torch.zeros(len(signs), requires_grad=True), torch.zeros(1, requires_grad=True)
+    descent = torch.optim.LBFGS([size, offset], max_iter=steps, line_search_fn="strong_wolfe")
+
+    def weight() -> torch.Tensor:
+        return F.softplus(size) * torch.tensor(signs)
 
     def loss() -> torch.Tensor:
         descent.zero_grad()
-        total = F.binary_cross_entropy_with_logits(line(inputs)[:, 0], right) + 1e-3 * line.weight.square().sum()
+        total = (F.binary_cross_entropy_with_logits(inputs @ weight() + offset, right)
+                 + 1e-3 * weight().square().sum())
         total.backward()
         return total
 
     descent.step(loss)
+    with torch.no_grad():
+        line.weight.copy_(weight()[None])
+        line.bias.copy_(offset)
 
 
 def stretch_of(answers: Answers) -> float:
@@ -142,7 +156,7 @@ def summary(answers: Answers, score: PoseScore) -> tuple[float | None, ...]:
 @torch.no_grad()
 def trusted(answers: Answers, score: PoseScore) -> torch.Tensor:
     """The scores [N] of answers."""
-    return torch.sigmoid(score.trust(answers.witnesses, answers.verified))
+    return torch.sigmoid(score.trust(answers.witnesses, answers.verified, answers.spread))
 
 
 class Gatherer:
@@ -166,6 +180,7 @@ class Gatherer:
             look = target.look(torch.from_numpy(found.T_cam_obj)[None].float())
             error = farthest(case.model, found.T_cam_obj, case.T_cam_obj)
             return Answers(witnesses(target, look, options.fit), verified(target, look, options.fit),
+                           flow_support(target, look, options.genflow).spread,
                            torch.tensor([error]).float(), torch.tensor([surprise(found, case)]).float())
         return None
 

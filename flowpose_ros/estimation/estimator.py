@@ -171,22 +171,23 @@ class Estimator:
         """The score in [0,1] that `estimate` would give a pose [4,4] of an object in a frame."""
         target = self.targets(frame, [label], self._renderer)[0]
         look = target.look(torch.from_numpy(T_cam_obj).float()[None].to(self._networks.device))
-        return float(trust(target, look, self.options.fit)[0])
+        return float(trust(target, look, flow_support(target, look, self.options.genflow).spread, self.options.fit)[0])
 
     def _estimate_one(self, tensors: FrameTensors, frame: Frame, detection: Detection, index: int,
                       timings: dict[str, float]) -> PoseEstimate:
         seen, clock = check_detection(detection, frame), Clock(timings)
         target, trail = self._search(tensors, seen, index, clock)
         answer = settled(target, trail, self.options.settle, self.options.fit)
-        score = float(trust(target, answer, self.options.fit))
-        inlier_ratio, covariance = flow_support(target, answer, self.options.genflow)
+        support = flow_support(target, answer, self.options.genflow)
+        score = float(trust(target, answer, support.spread, self.options.fit))
         T_cam_obj = rigid(answer.T_cam_obj[0].double().cpu().numpy())
         model = target.shape.model
         check_in_front(T_cam_obj, model.mesh, detection.label)
         clock.lap("select")
         instance = detection.instance if detection.instance is not None else index
-        return PoseEstimate(model.label, instance, T_cam_obj, score, symmetric(covariance[0].double().cpu().numpy()),
-                            float(inlier_ratio[0].clamp(0, 1)), detection)
+        covariance = symmetric(support.covariance[0].double().cpu().numpy())
+        return PoseEstimate(model.label, instance, T_cam_obj, score, covariance,
+                            float(support.inlier_ratio[0].clamp(0, 1)), detection)
 
     def trail(self, frame: Frame, detection: Detection) -> tuple[Target, Trail]:
         """All poses that `estimate` looks at for the first detection of a frame, the settled answer

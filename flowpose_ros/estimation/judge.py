@@ -23,16 +23,23 @@ def judge(target: Target, look: Look, options: DepthOptions) -> torch.Tensor:
 
 
 @torch.no_grad()
-def trust(target: Target, look: Look, options: DepthOptions) -> torch.Tensor:
-    """The probability [B] that each pose of a look is right.
+def trust(target: Target, look: Look, spread: torch.Tensor, options: DepthOptions) -> torch.Tensor:
+    """The probability [B] that each pose of a look is right; spread [B]: how far off its flow holds it possible (see
+    `Support`).
 
     The verifier tells right answers from wrong ones far better than what poses are compared by; between the sides of
-    one object it is no better. Without a verifier, as `judge` has it.
+    one object it is no better. Neither tells a pose that is nearly right from one that is, which the spread does.
+    Without a verifier, as `judge` has it.
     """
     if target.networks.verifier is None:
         return judge(target, look, options)
-    return torch.sigmoid(in_parts(lambda part: target.networks.pose_score.trust(
-        witnesses(target, part, options), verified(target, part, options)), look, len(look.T_cam_obj)))
+
+    def logits(part: tuple[Look, torch.Tensor]) -> torch.Tensor:
+        poses, spread = part
+        return target.networks.pose_score.trust(witnesses(target, poses, options), verified(target, poses, options),
+                                                spread)
+
+    return torch.sigmoid(in_parts(logits, (look, spread), len(look.T_cam_obj)))
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """The last step to an answer: the one best pose is brought nearer than all were worth, by the depth or by finer pixels.
 
-Flow is off by as many pixels in a crop of any size; in one that shows the object larger, these are smaller. Most is won in
-depth, which without a depth image only the object's size tells.
+Flow is off by as many pixels in a crop of any size; in one that shows the object larger, these are smaller. Most is
+won in depth, which without a depth image only the object's size tells.
 """
 
 from __future__ import annotations

@@ -1,28 +1,41 @@
-"""How well flow supports a pose, and how sure that makes it: inlier ratio and covariance."""
+"""How well flow supports a pose, and how sure that makes it: inlier ratio, covariance, and how far off it may be."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.networks import CROP_SIZE
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update
-from flowpose_ros.estimation.views import Views
+from flowpose_ros.estimation.views import Shape, Views
 from flowpose_ros.geometry.camera import project
 from flowpose_ros.geometry.pnp import PnpProblem, from_transform, normalise_weights, pose_covariance
 from flowpose_ros.geometry.transforms import transform_points
 from flowpose_ros.networks.flow import Update
 
 
+@dataclass(frozen=True)
+class Support:
+    """What the flow says of B poses: inlier_ratio [B], the share of certainty whose flow stays within `inlier_px` of
+    the pose (GoTrack's quality); covariance [B,6,6] of (translation, rotation vector), camera axes; spread [B], how far
+    the farthest surface point is off by the flow's residuals (root mean square), a share of the diameter."""
+
+    inlier_ratio: torch.Tensor
+    covariance: torch.Tensor
+    spread: torch.Tensor
+
+
 @torch.no_grad()
-def flow_support(target: Target, look: Look, options: GenFlowOptions) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of B poses: inlier ratio [B], the share of certainty whose flow stays within `inlier_px` of the pose
-    (GoTrack's quality), and covariance [B,6,6] of (translation, rotation vector), camera axes."""
+def flow_support(target: Target, look: Look, options: GenFlowOptions) -> Support:
+    """How the flow supports the poses of a look."""
     update = last_update(target, look)
     weight = torch.sigmoid(update.field.certainty) * update.valid
     near = supporting(update, look.views.T_crop_obj, look.views.camera.K, options.inlier_px)
     inlier_ratio = (weight * near).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1.0)
-    return inlier_ratio, covariance(target, update, look.views)
+    residual = residual_covariance(target.shape, update, look.views)
+    return Support(inlier_ratio, widened(target, residual, look.views), spread_of(target.shape, residual, look.views))
 
 
 def supporting(update: Update, T_crop_obj: torch.Tensor, K: torch.Tensor, inlier_px: float) -> torch.Tensor:
@@ -34,10 +47,21 @@ def supporting(update: Update, T_crop_obj: torch.Tensor, K: torch.Tensor, inlier
 
 
 def covariance(target: Target, update: Update, views: Views) -> torch.Tensor:
-    """Covariance [B,6,6] of (translation, rotation vector) about the mesh's origin, camera axes: that of the flow's
-    residuals, as much wider as right poses were found to be off; and wide along axes of revolution, about which nothing
-    tells a turn."""
-    shape, stretch = target.shape, target.networks.pose_score.stretch[int(target.frame.depth is not None)]
+    """Covariance [B,6,6] of (translation, rotation vector) about the mesh's origin, camera axes (see `widened`)."""
+    return widened(target, residual_covariance(target.shape, update, views), views)
+
+
+def widened(target: Target, residual: torch.Tensor, views: Views) -> torch.Tensor:
+    """Covariance [B,6,6]: that of the flow's residuals [B,6,6], as much wider as right poses were found to be off, and
+    wide along axes of revolution, about which nothing tells a turn."""
+    stretch = target.networks.pose_score.stretch[int(target.frame.depth is not None)]
+    free = target.shape.model.symmetries.free_covariance(views.camera.to_camera(views.T_crop_obj))
+    return stretch * residual + free
+
+
+def residual_covariance(shape: Shape, update: Update, views: Views) -> torch.Tensor:
+    """Covariance [B,6,6] of (translation, rotation vector) about the mesh's origin, camera axes, by the residuals of
+    the flow."""
     B = len(views.T_crop_obj)
     radius = shape.center.new_full((B,), shape.radius)
     center = shape.center.expand(B, 3)
@@ -56,5 +80,17 @@ def covariance(target: Target, update: Update, views: Views) -> torch.Tensor:
     G = torch.zeros(B, 6, 6, device=R.device)
     G[:, :3, :3] = G[:, 3:, 3:] = views.camera.R_crop_cam.transpose(1, 2)
     J = G @ A
-    free = shape.model.symmetries.free_covariance(views.camera.to_camera(views.T_crop_obj))
-    return stretch * (J @ about_center @ J.transpose(1, 2)) + free
+    return J @ about_center @ J.transpose(1, 2)
+
+
+def spread_of(shape: Shape, covariance: torch.Tensor, views: Views) -> torch.Tensor:
+    """How far [B] the farthest surface point is off by a covariance [B,6,6]: root mean square, a share of the
+    diameter."""
+    R = views.camera.to_camera(views.T_crop_obj)[:, :3, :3]
+    x, y, z = (shape.points @ R.transpose(1, 2)).unbind(-1)
+    o = torch.zeros_like(x)
+    # A point p of the object moves by t + r x R p.
+    lever = torch.stack([o, z, -y, -z, o, x, y, -x, o], -1).reshape(*x.shape, 3, 3)
+    motion = torch.cat([torch.eye(3, device=R.device).expand_as(lever), lever], -1)
+    squared = torch.einsum("bnij,bjk,bnik->bn", motion, covariance, motion)
+    return squared.amax(1).clamp_min(0).sqrt() / shape.diameter

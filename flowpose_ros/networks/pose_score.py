@@ -18,14 +18,14 @@ class PoseScoreConfig:
 
 
 class PoseScore(nn.Module):
-    """Witnesses -> one logit per pose, by which poses are compared; with the verifier's, the logit that an answer is
-    right. Which lines are used follows from the number of witnesses."""
+    """Witnesses -> one logit per pose, by which poses are compared; with the verifier's, and with how far off the flow
+    holds it possible, the logit that an answer is right. Which lines are used follows from the number of witnesses."""
 
     def __init__(self, config: PoseScoreConfig = PoseScoreConfig()) -> None:
         super().__init__()
         self.config = config
         self.rgb, self.rgbd = nn.Linear(config.rgb, 1), nn.Linear(config.rgbd, 1)
-        self.trust_rgb, self.trust_rgbd = nn.Linear(2, 1), nn.Linear(2, 1)
+        self.trust_rgb, self.trust_rgbd = nn.Linear(3, 1), nn.Linear(3, 1)
         # What covariances from the flow's residuals are multiplied with, without and with depth.
         self.register_buffer("stretch", torch.ones(2))
 
@@ -34,7 +34,12 @@ class PoseScore(nn.Module):
         line = self.rgb if witnesses.shape[-1] == self.config.rgb else self.rgbd
         return line(witnesses)[..., 0]
 
-    def trust(self, witnesses: torch.Tensor, verified: torch.Tensor) -> torch.Tensor:
-        """Logits [B] that poses are right, by their witnesses and the verifier's logits [B]."""
+    def trust(self, witnesses: torch.Tensor, verified: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
+        """Logits [B] that poses are right, by their witnesses, the verifier's logits [B], and how far they may be off
+        [B], shares of the diameter."""
         line = self.trust_rgb if witnesses.shape[-1] == self.config.rgb else self.trust_rgbd
-        return line(torch.stack([self(witnesses), verified], -1))[..., 0]
+        return line(self.grounds(witnesses, verified, spread))[..., 0]
+
+    def grounds(self, witnesses: torch.Tensor, verified: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
+        """What trust is a line of [B,3]."""
+        return torch.stack([self(witnesses), verified, spread.clamp_min(1e-6).log()], -1)

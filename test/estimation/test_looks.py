@@ -17,7 +17,7 @@ from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
 from flowpose_ros.estimation.settle import SettleOptions, finer, settled
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, fitted_poses, refine_refpose
-from flowpose_ros.estimation.support import flow_support
+from flowpose_ros.estimation.support import flow_support, spread_of
 from flowpose_ros.estimation.trail import Trail
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.geometry.camera import pixel_grid
@@ -133,10 +133,24 @@ def test_the_true_pose_has_its_parts_in_place(target, poses):
 
 
 def test_support_is_a_share_and_its_covariance_positive(target, poses):
-    inlier_ratio, covariance = flow_support(target, target.look(poses), GenFlowOptions())
-    assert ((inlier_ratio >= 0) & (inlier_ratio <= 1)).all()
-    symmetric = (covariance + covariance.transpose(1, 2)) / 2
-    assert torch.allclose(symmetric, covariance, atol=1e-6) and (torch.linalg.eigvalsh(symmetric.double()) > 0).all()
+    support = flow_support(target, target.look(poses), GenFlowOptions())
+    assert ((support.inlier_ratio >= 0) & (support.inlier_ratio <= 1)).all()
+    C = support.covariance
+    assert torch.allclose((C + C.transpose(1, 2)) / 2, C, atol=1e-6)
+    assert (torch.linalg.eigvalsh(C.double()) > 0).all()
+
+
+def test_the_spread_is_how_far_the_farthest_point_is_off(target, poses):
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=(6, 6)) * np.array([0.002] * 3 + [0.02] * 3)[:, None]
+    covariance, T = factor @ factor.T, poses[0].double().numpy()
+    views = target.look(poses[:1]).views
+    said = spread_of(target.shape, torch.from_numpy(covariance).float()[None], views)
+    shift, turn = np.split(rng.multivariate_normal(np.zeros(6), covariance, 4000), 2, axis=1)
+    levers = target.shape.points.double().numpy() @ T[:3, :3].T
+    moved = shift[:, None] + np.cross(turn[:, None], levers[None])
+    farthest = np.sqrt((moved ** 2).sum(2).mean(0)).max() / target.shape.diameter
+    assert said.item() == pytest.approx(farthest, rel=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -292,8 +306,11 @@ def test_a_verifier_of_other_evidence_is_refused(tmp_path):
 def test_without_a_verifier_an_answer_is_trusted_as_poses_are_compared(target, poses):
     look = target.look(poses)
     without = replace(target, networks=replace(target.networks, verifier=None))
-    assert torch.equal(trust(without, look, DepthOptions()), judge(target, look, DepthOptions()))
-    assert not torch.allclose(trust(target, look, DepthOptions()), judge(target, look, DepthOptions()), atol=1e-3)
+    spread = flow_support(target, look, GenFlowOptions()).spread
+    alone, answered = trust(without, look, spread, DepthOptions()), trust(target, look, spread, DepthOptions())
+    assert torch.equal(alone, judge(target, look, DepthOptions()))
+    assert not torch.allclose(answered, alone, atol=1e-3)
+    assert (trust(target, look, 10 * spread, DepthOptions()) < answered).all()
 
 
 def test_evidence_is_for_the_true_pose_and_beside_it_against(target, poses):

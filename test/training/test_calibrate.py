@@ -1,23 +1,26 @@
 """The pose score is fitted to what it is told, on numbers whose law is known."""
 
+from dataclasses import replace
+
 import cv2
 import pytest
 import torch
 
-from training.calibrate import (RANKING, RIGHT, Answers, Gatherer, calibration_error, draw, fit, fit_score, stretch_of,
-                                summary)
+from training.calibrate import (RANKING, RIGHT, Answers, Gatherer, calibration_error, draw, fit, fit_score, regress,
+                                stretch_of, summary)
 
 SCENES = 2000
 
 
 def answers_of(seed, witnesses=2):
-    """The last witness tells how likely an answer is right, and so does the verifier; the others are noise."""
+    """The last witness tells how likely an answer is right, and so do verifier and spread; the others are noise."""
     rng = torch.Generator().manual_seed(seed)
-    tell, verified = torch.randn(2, SCENES, generator=rng)
-    right = torch.rand(SCENES, generator=rng) < torch.sigmoid(2.5 * tell - 0.7 + 1.5 * verified)
+    tell, verified, wide = torch.randn(3, SCENES, generator=rng)
+    right = torch.rand(SCENES, generator=rng) < torch.sigmoid(2.5 * tell - 0.7 + 1.5 * verified - 1.2 * wide)
     surprise = 4 * torch.randn(SCENES, 6, generator=rng).square().sum(1)
     noise = torch.randn(SCENES, witnesses - 1, generator=rng)
-    return Answers(torch.cat([noise, tell[:, None]], 1), verified, torch.where(right, 0.5 * RIGHT, 3 * RIGHT),
+    return Answers(torch.cat([noise, tell[:, None]], 1), verified, 0.05 * wide.exp(),
+                   torch.where(right, 0.5 * RIGHT, 3 * RIGHT),
                    torch.where(right, surprise, 1e6))
 
 
@@ -37,13 +40,20 @@ def score():
 
 
 @pytest.mark.parametrize("depth", [False, True])
-def test_the_score_is_the_probability_of_being_right_and_knows_the_verifier(score, depth):
+def test_the_score_is_the_probability_of_being_right_and_knows_verifier_and_spread(score, depth):
     answers = answers_of(7, len(RANKING[depth]))
     right, auc, error, least, false, of_accepted = summary(answers, score)
     assert 0.3 < right < 0.5 and 0.005 < least < 0.03 and error < 0.05 and false < of_accepted < 0.35
-    without = Answers(answers.witnesses, torch.zeros(SCENES), answers.errors, answers.surprise)
-    assert auc > summary(without, score)[1] + 0.03
+    for name, nothing in (("verified", torch.zeros(SCENES)), ("spread", torch.full((SCENES,), 0.05))):
+        assert auc > summary(replace(answers, **{name: nothing}), score)[1] + 0.02
     assert score.stretch[int(depth)] == pytest.approx(4, rel=0.1)
+
+
+def test_what_speaks_for_a_pose_is_never_held_against_it():
+    answers, line = answers_of(3), torch.nn.Linear(1, 1)
+    regress(line, -answers.witnesses[:, -1:], answers.right, (1.0,))  # it speaks against it here
+    assert 0 <= line.weight.item() < 0.01
+    assert torch.sigmoid(line.bias).item() == pytest.approx(float(answers.right.mean()), abs=0.02)
 
 
 def test_covariances_four_times_too_narrow_are_stretched_by_four():

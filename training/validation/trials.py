@@ -16,6 +16,7 @@ from flowpose_ros.estimation.networks import Networks
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
 from flowpose_ros.estimation.settle import SettleOptions, settled
+from flowpose_ros.estimation.support import flow_support
 from flowpose_ros.estimation.trail import Trail
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.evaluation.metrics import add_s
@@ -84,7 +85,7 @@ def refined(case: Case, T_init: np.ndarray, refiner: Refiner, depth: bool, netwo
     mesh, T = case.model.mesh, answer.T_cam_obj[0].double().cpu().numpy()
     points = mesh.surface_points(500)
     before, after = (add_s(pose, case.T_cam_obj, points) / mesh.diameter for pose in (T_init, T))
-    score = float(trust(target, answer, DepthOptions()))
+    score = float(trust(target, answer, flow_support(target, answer, GenFlowOptions()).spread, DepthOptions()))
     return Answer(before, after, farthest(case.model, T, case.T_cam_obj), score)
 
 
