@@ -46,8 +46,8 @@ def settled(target: Target, trail: Trail, options: SettleOptions, depth_options:
     if not steps:
         return best
     nearer = finer(target, best, steps) if best.depth is None else fit_surface(target, best, depth_options)
-    settled, value = trail.add([target.look(nearer)])
-    return settled if value > score - COST else best
+    last, value = trail.add([target.look(nearer)])
+    return last if value > score - COST else best
 
 
 @torch.no_grad()

@@ -35,7 +35,10 @@ def flow_support(target: Target, look: Look, options: GenFlowOptions) -> Support
     near = supporting(update, look.views.T_crop_obj, look.views.camera.K, options.inlier_px)
     inlier_ratio = (weight * near).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1.0)
     residual = residual_covariance(target.shape, update, look.views)
-    return Support(inlier_ratio, widened(target, residual, look.views), spread_of(target.shape, residual, look.views))
+    spread = spread_of(target.shape, residual, look.views)
+    # Where no flow says anything, there are no residuals either.
+    spread = torch.where(weight.sum((1, 2, 3)) > 0, spread, torch.inf)
+    return Support(inlier_ratio, widened(target, residual, look.views), spread)
 
 
 def supporting(update: Update, T_crop_obj: torch.Tensor, K: torch.Tensor, inlier_px: float) -> torch.Tensor:

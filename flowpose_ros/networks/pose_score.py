@@ -9,6 +9,10 @@ import torch
 from torch import nn
 
 
+SPREADS = (1e-3, 1.0)
+"""Range in which it counts how far off a pose may be, shares of the diameter."""
+
+
 @dataclass(frozen=True)
 class PoseScoreConfig:
     """How many witnesses there are without and with depth; part of a weights file."""
@@ -42,4 +46,4 @@ class PoseScore(nn.Module):
 
     def grounds(self, witnesses: torch.Tensor, verified: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
         """What trust is a line of [B,3]."""
-        return torch.stack([self(witnesses), verified, spread.clamp_min(1e-6).log()], -1)
+        return torch.stack([self(witnesses), verified, spread.clamp(*SPREADS).log()], -1)

@@ -135,6 +135,7 @@ def test_the_true_pose_has_its_parts_in_place(target, poses):
 def test_support_is_a_share_and_its_covariance_positive(target, poses):
     support = flow_support(target, target.look(poses), GenFlowOptions())
     assert ((support.inlier_ratio >= 0) & (support.inlier_ratio <= 1)).all()
+    assert (support.spread > 0).all() and torch.isfinite(support.spread).all()
     C = support.covariance
     assert torch.allclose((C + C.transpose(1, 2)) / 2, C, atol=1e-6)
     assert (torch.linalg.eigvalsh(C.double()) > 0).all()
@@ -311,6 +312,8 @@ def test_without_a_verifier_an_answer_is_trusted_as_poses_are_compared(target, p
     assert torch.equal(alone, judge(target, look, DepthOptions()))
     assert not torch.allclose(answered, alone, atol=1e-3)
     assert (trust(target, look, 10 * spread, DepthOptions()) < answered).all()
+    unknown = trust(target, look, torch.full_like(spread, torch.inf), DepthOptions())
+    assert torch.isfinite(unknown).all() and (unknown < answered).all()
 
 
 def test_evidence_is_for_the_true_pose_and_beside_it_against(target, poses):
