@@ -12,7 +12,7 @@ from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update
 from flowpose_ros.estimation.views import Shape, Views
 from flowpose_ros.geometry.camera import project
 from flowpose_ros.geometry.pnp import PnpProblem, from_transform, normalise_weights, pose_covariance
-from flowpose_ros.geometry.transforms import transform_points
+from flowpose_ros.geometry.transforms import skew, transform_points
 from flowpose_ros.networks.flow import Update
 
 
@@ -74,12 +74,9 @@ def residual_covariance(shape: Shape, update: Update, views: Views) -> torch.Ten
                          normalise_weights(update.weight.flatten(2).transpose(1, 2)), views.camera.K, float(CROP_SIZE))
     R, t = from_transform(views.T_crop_obj, center, radius)
     about_center = pose_covariance(problem, R, t, radius)
-    # The origin moves with the rotation about the centre: t_origin = t_centre - [R c] rotation.
+    # The origin moves with a turn r about the centre: by -r x R c.
     A = torch.eye(6, device=R.device).repeat(B, 1, 1)
-    lever = (R @ center[..., None])[..., 0]
-    x, y, z = lever.unbind(-1)
-    o = torch.zeros_like(x)
-    A[:, :3, 3:] = torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(B, 3, 3)
+    A[:, :3, 3:] = skew((R @ center[..., None])[..., 0])
     G = torch.zeros(B, 6, 6, device=R.device)
     G[:, :3, :3] = G[:, 3:, 3:] = views.camera.R_crop_cam.transpose(1, 2)
     J = G @ A
@@ -90,10 +87,8 @@ def spread_of(shape: Shape, covariance: torch.Tensor, views: Views) -> torch.Ten
     """How far [B] the farthest surface point is off by a covariance [B,6,6]: root mean square, a share of the
     diameter."""
     R = views.camera.to_camera(views.T_crop_obj)[:, :3, :3]
-    x, y, z = (shape.points @ R.transpose(1, 2)).unbind(-1)
-    o = torch.zeros_like(x)
     # A point p of the object moves by t + r x R p.
-    lever = torch.stack([o, z, -y, -z, o, x, y, -x, o], -1).reshape(*x.shape, 3, 3)
+    lever = -skew(shape.points @ R.transpose(1, 2))
     motion = torch.cat([torch.eye(3, device=R.device).expand_as(lever), lever], -1)
     squared = torch.einsum("bnij,bjk,bnik->bn", motion, covariance, motion)
     return squared.amax(1).clamp_min(0).sqrt() / shape.diameter

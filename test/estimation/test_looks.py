@@ -14,10 +14,10 @@ from flowpose_ros.estimation.batches import join
 from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
-from flowpose_ros.estimation.settle import SettleOptions, finer, settled
-from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
+from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, fitted_poses, refine_refpose
-from flowpose_ros.estimation.support import flow_support, spread_of
+from flowpose_ros.estimation.settle import SettleOptions, finer, settled
+from flowpose_ros.estimation.support import flow_support, residual_covariance, spread_of
 from flowpose_ros.estimation.trail import Trail
 from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.geometry.camera import pixel_grid
@@ -141,16 +141,40 @@ def test_support_is_a_share_and_its_covariance_positive(target, poses):
     assert (torch.linalg.eigvalsh(C.double()) > 0).all()
 
 
+@torch.no_grad()
+def test_a_mesh_with_another_origin_has_the_covariance_of_that_point(target, poses):
+    look, shift = target.look(poses[:1]), torch.tensor([0.06, -0.02, 0.04])
+    update, views, shape = last_update(target, look), look.views, target.shape
+    there = torch.eye(4)
+    there[:3, 3] = -shift
+    moved = residual_covariance(replace(shape, center=shape.center + shift),
+                                replace(update, xyz=update.xyz + shift[:, None, None]),
+                                replace(views, T_crop_obj=views.T_crop_obj @ there))[0].double().numpy()
+    here = residual_covariance(shape, update, views)[0].double().numpy()
+    to_origin = poses[0, :3, :3].double().numpy() @ -shift.double().numpy()
+    follows = np.eye(6)
+    follows[:3, 3:] = np.cross(np.eye(3), to_origin).T
+    assert np.allclose(moved, follows @ here @ follows.T, rtol=0, atol=1e-3 * np.abs(moved).max(axis=0))
+
+
+def test_where_nothing_of_the_object_is_rendered_it_may_be_off_by_anything(target, poses):
+    behind = poses[:1].clone()
+    behind[:, 2, 3] = -1.0
+    assert flow_support(target, target.look(behind), GenFlowOptions()).spread.tolist() == [float("inf")]
+
+
 def test_the_spread_is_how_far_the_farthest_point_is_off(target, poses):
     rng = np.random.default_rng(0)
     factor = rng.normal(size=(6, 6)) * np.array([0.002] * 3 + [0.02] * 3)[:, None]
     covariance, T = factor @ factor.T, poses[0].double().numpy()
     views = target.look(poses[:1]).views
-    said = spread_of(target.shape, torch.from_numpy(covariance).float()[None], views)
+    # About the origin of a lopsided object it matters which way a turn moves it.
+    shape = replace(target.shape, points=target.shape.points + torch.tensor([0.06, 0.03, 0.0]))
+    said = spread_of(shape, torch.from_numpy(covariance).float()[None], views)
     shift, turn = np.split(rng.multivariate_normal(np.zeros(6), covariance, 4000), 2, axis=1)
-    levers = target.shape.points.double().numpy() @ T[:3, :3].T
+    levers = shape.points.double().numpy() @ T[:3, :3].T
     moved = shift[:, None] + np.cross(turn[:, None], levers[None])
-    farthest = np.sqrt((moved ** 2).sum(2).mean(0)).max() / target.shape.diameter
+    farthest = np.sqrt((moved ** 2).sum(2).mean(0)).max() / shape.diameter
     assert said.item() == pytest.approx(farthest, rel=0.05)
 
 
@@ -200,11 +224,15 @@ def test_the_answer_is_brought_nearer_unless_that_costs_score(target, starts, tr
         assert (answer.T_cam_obj == starts[:1]).all()
 
 
-def test_without_steps_the_best_pose_is_the_answer(target, starts):
-    trail = Trail(lambda look: torch.tensor([0.8, 0.9]))
+@pytest.mark.parametrize("fine_updates, icp_iterations", [(0, 0), (0, 8), (2, 0)])
+def test_without_steps_the_best_pose_is_the_answer(target, starts, fine_updates, icp_iterations):
+    steps = fine_updates if target.frame.depth is None else icp_iterations
+    trail = Trail(lambda look: torch.tensor([0.8, 0.9])[:len(look.T_cam_obj)])
     trail.add([target.look(starts)])
-    answer = settled(target, trail, SettleOptions(fine_updates=0), DepthOptions(icp_iterations=0))
-    assert (answer.T_cam_obj == starts[1:]).all() and len(trail.looks) == 1
+    answer = settled(target, trail, SettleOptions(fine_updates), DepthOptions(icp_iterations=icp_iterations))
+    assert len(trail.looks) == (2 if steps else 1) and (trail.best()[0].T_cam_obj == starts[1:]).all()
+    if not steps:
+        assert (answer.T_cam_obj == starts[1:]).all()
 
 
 def test_finer_pixels_bring_near_poses_nearer_and_move_no_point_far(target, starts, truth):
