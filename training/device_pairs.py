@@ -23,7 +23,7 @@ from training.on_device.shelf import PICTURES, PROCEDURAL, Library, Shelf, draw_
 from training.on_device.surfaces import look, render_starts, scene_triangles, surfaces_of, with_walls
 from training.on_device.targets import flow_targets
 from training.pairs import ATTEMPTS, LEAST_PIXELS, LEAST_VISIBLE, PairBatch, PairStream, resized_intrinsics
-from training.perturb import EARLY, LATE
+from training.perturb import SEARCH, Task
 
 SCENES = 320
 """Scenes that are made together: what the memory of a device must hold."""
@@ -34,14 +34,14 @@ SPARE = 1.1
 class DevicePairMaker:
     """Makes batches of samples of one family of objects on a device; holds objects and pictures there.
 
-    late_from: the first sample whose start is drawn from the late mixture; None for none. procedural, pictures: how
-    many of each are held.
+    late_from: the first sample whose start is drawn from the task's late mixture; None for none. procedural, pictures:
+    how many of each are held.
     """
 
     def __init__(self, seed: int, size: int = 128, batch: int = 256, device: torch.device | str = "cpu",
-                 family: str = "train", late_from: int | None = None, procedural: int = PROCEDURAL,
-                 pictures: int = PICTURES) -> None:
-        self.seed, self.size, self.batch, self.late_from = seed, size, batch, late_from
+                 family: str = "train", late_from: int | None = None, task: Task = SEARCH,
+                 procedural: int = PROCEDURAL, pictures: int = PICTURES) -> None:
+        self.seed, self.size, self.batch, self.late_from, self.task = seed, size, batch, late_from, task
         self.device = torch.device(device)
         self.stock = Library(seed, family, self.device, procedural)
         self.pictures = draw_pictures(largest_own_size(size), seed, self.device, pictures)
@@ -55,7 +55,7 @@ class DevicePairMaker:
         for attempt in range(rounds):
             rng = np.random.default_rng([self.seed, index, attempt])
             starts, scenes = draw_layout(min(SCENES, int(np.ceil(SPARE * missing))), shelf, len(self.pictures),
-                                         self.size, LATE if late else EARLY, rng)
+                                         self.size, self.task, late, rng)
             part = self._made(shelf, starts, scenes, missing, rng)
             parts.append(part)
             missing -= len(part.K)
@@ -101,7 +101,8 @@ class DevicePairMaker:
 def device_batches(stream: PairStream, device: torch.device | str, **held: int) -> Iterator[PairBatch]:
     """The batches of a stream, endless, made on a device: what `batches_of` is to samples that workers make. held: what
     `DevicePairMaker` is to hold."""
-    maker = DevicePairMaker(stream.seed, stream.size, stream.batch, device, stream.family, stream.late_from, **held)
+    maker = DevicePairMaker(stream.seed, stream.size, stream.batch, device, stream.family, stream.late_from,
+                            stream.task, **held)
     for index in count(stream.start // stream.batch + stream.rank, stream.processes):
         yield maker.make(index)
 

@@ -25,7 +25,9 @@ def kept_samples(path: Path, kind: type[Sample], stream: PairStream, count: int,
     """
     if not path.exists():
         made = islice(chain.from_iterable(batches_of(stream, workers, list)), count)
-        samples = [vars(sample) for sample in tqdm(made, total=count, unit="sample", desc=path.stem, mininterval=10)]
+        # Copies: what a worker hands over keeps a file open for each tensor.
+        samples = [{name: value.clone() for name, value in vars(sample).items()}
+                   for sample in tqdm(made, total=count, unit="sample", desc=path.stem, mininterval=10)]
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         torch.save(samples, part)

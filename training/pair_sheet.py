@@ -9,6 +9,7 @@ import cv2
 
 from training.device_pairs import DevicePairMaker
 from training.pairs import PairMaker, collate
+from training.perturb import TASKS
 from training.pictures import pair_rows
 
 
@@ -17,15 +18,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sheet", type=Path, help="picture to write")
     parser.add_argument("--made-on", default="workers", choices=("workers", "device"), help="whose samples")
+    parser.add_argument("--task", default="search", choices=TASKS, help="what they are for")
+    parser.add_argument("--crop", type=int, default=128, help="side of the pictures, pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=10)
     parser.add_argument("--family", default="train", choices=("train", "held_out"))
     parser.add_argument("--device", default="cpu", help="cpu, or cuda, of those made on it")
     args = parser.parse_args()
     if args.made_on == "device":
-        batch = DevicePairMaker(args.seed, batch=args.count, device=args.device, family=args.family).make(0)
+        batch = DevicePairMaker(args.seed, args.crop, args.count, args.device, args.family, task=TASKS[args.task]).make(0)
     else:
-        maker = PairMaker(args.seed, family=args.family)
+        maker = PairMaker(args.seed, args.crop, args.family, task=TASKS[args.task])
         batch = collate([maker.sample(i) for i in range(args.count)])
     cv2.imwrite(str(args.sheet), pair_rows(batch)[..., ::-1])
 

@@ -19,7 +19,7 @@ from flowpose_ros.geometry.crops import crop_for_poses
 from flowpose_ros.rendering.raycast import RaycastRenderer
 from training.gbuffer import GBuffer, Instance, Scene, render_gbuffer, scene_depths, target_depth, with_wall
 from training.lighting import random_lighting, shade
-from training.perturb import EARLY, LATE, StartMixture, perturb_pose
+from training.perturb import SEARCH, StartMixture, Task, perturb_pose
 from training.pools import Backgrounds, ObjectPool, PoolObject
 from training.scene import compose_scene, random_material
 from training.sensor import sense_depth, sense_image
@@ -73,11 +73,12 @@ def collate(samples: list[PairBatch]) -> PairBatch:
 class PairMaker:
     """Makes samples of one family of objects; holds what is costly to load.
 
-    late_from: the first sample whose start is drawn from the late mixture; None for none.
+    late_from: the first sample whose start is drawn from the task's late mixture; None for none.
     """
 
-    def __init__(self, seed: int, size: int = 128, family: str = "train", late_from: int | None = None) -> None:
-        self.seed, self.size, self.late_from = seed, size, late_from
+    def __init__(self, seed: int, size: int = 128, family: str = "train", late_from: int | None = None,
+                 task: Task = SEARCH) -> None:
+        self.seed, self.size, self.late_from, self.task = seed, size, late_from, task
         self.pool, self.backgrounds = ObjectPool(family), Backgrounds()
         self.renderer = RaycastRenderer()
 
@@ -94,7 +95,8 @@ class PairMaker:
             real = self.pool.draw(rng, slow)
             known = real.flat if rng.random() < FLAT_SHARE else real
             late = self.late_from is not None and index >= self.late_from
-            made = self._attempt(known, real if rng.random() < 0.5 else known, slow, rng, LATE if late else EARLY)
+            made = self._attempt(known, real if rng.random() < 0.5 else known, slow, rng,
+                                 self.task.late if late else self.task.early)
             if made is not None:
                 return made, known
         raise RuntimeError(f"sample {index} of seed {self.seed}: no visible target in {ATTEMPTS} attempts")
@@ -137,13 +139,14 @@ class PairMaker:
         if (T_init[:3, :3] @ mesh.center + T_init[:3, 3])[2] < 1.2 * mesh.radius:
             return None
         T_gt = known.symmetries.nearest(T_real, T_init)
-        crop = self._crop(torch.from_numpy(points).double(), *torch.from_numpy(np.stack([T_gt, T_init])))
+        crop = self._crop(torch.from_numpy(points).double(), *torch.from_numpy(np.stack([T_gt, T_init])),
+                          float(self.task.draw_padding(1, rng)[0]))
         poses = crop.to_crop(torch.from_numpy(np.stack([T_real, T_gt, T_init])))
         return *poses.numpy(), crop.K[0].numpy()
 
-    def _crop(self, points: torch.Tensor, T_gt: torch.Tensor, T_init: torch.Tensor) -> CropCamera:
+    def _crop(self, points: torch.Tensor, T_gt: torch.Tensor, T_init: torch.Tensor, padding: float) -> CropCamera:
         """The crop that the refiner would take: around the start."""
-        return crop_for_poses(points, T_init[None], self.size)
+        return crop_for_poses(points, T_init[None], self.size, padding)
 
     def _clean_view(self, scene: Scene, K: np.ndarray, size: int) -> CleanView:
         """The scene at `size` x `size` pixels, and its depths at the crop's own size."""
@@ -202,9 +205,10 @@ class PairStream(IterableDataset):
     `batch` samples, in order, and its loader's workers take these in turn."""
 
     def __init__(self, seed: int, size: int = 128, start_index: int = 0, family: str = "train",
-                 batch: int = 1, rank: int = 0, processes: int = 1, late_from: int | None = None) -> None:
+                 batch: int = 1, rank: int = 0, processes: int = 1, late_from: int | None = None,
+                 task: Task = SEARCH) -> None:
         self.seed, self.size, self.start, self.family, self.batch = seed, size, start_index, family, batch
-        self.rank, self.processes, self.late_from = rank, processes, late_from
+        self.rank, self.processes, self.late_from, self.task = rank, processes, late_from, task
 
     def make(self, maker: PairMaker, index: int) -> PairBatch:
         """Sample `index`, always the same."""
@@ -216,7 +220,7 @@ class PairStream(IterableDataset):
             torch.set_num_threads(1)
             cv2.setNumThreads(1)
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        maker = PairMaker(self.seed, self.size, self.family, self.late_from)
+        maker = PairMaker(self.seed, self.size, self.family, self.late_from, self.task)
         # A loader takes whole batches from its workers in turn.
         first = self.start + (number * self.processes + self.rank) * self.batch
         while True:

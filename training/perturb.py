@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from flowpose_ros.geometry.crops import PADDING
+
 NOMINAL_ANGLE = np.radians(15)
 NOMINAL_LATERAL = 0.1
 NOMINAL_DEPTH = 0.08
@@ -26,6 +28,27 @@ class StartMixture:
 EARLY = StartMixture(0.6, 0.25, 0.15, (0.2, 0.2))
 LATE = StartMixture(0.45, 0.15, 0.4, (0.1, 0.5))
 """Most renders of the outer loop start near; a network that finds the way at all learns to end there."""
+NEAR = StartMixture(0.15, 0.0, 0.85, (0.03, 0.6))
+"""Where poses are before the last step to an answer."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a refiner is for. early, late: starts of a run's first samples and of the others; padding: room in crops
+    (see `crop_for_poses`), drawn for each sample from between the two."""
+
+    early: StartMixture
+    late: StartMixture
+    padding: tuple[float, float]
+
+    def draw_padding(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """The room in crops of `count` samples [count]."""
+        low, high = self.padding
+        return np.full(count, low) if low == high else rng.uniform(low, high, count)
+
+
+TASKS = {"search": Task(EARLY, LATE, (PADDING, PADDING)), "settle": Task(NEAR, NEAR, (1.05, PADDING))}
+SEARCH = TASKS["search"]
 
 
 def perturb_pose(T_cam_obj: np.ndarray, center: np.ndarray, diameter: float, rng: np.random.Generator,

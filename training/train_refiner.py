@@ -19,6 +19,9 @@ from training.pairs import PairBatch
 from training.pictures import refiner_rows
 from training.trainer import Lesson, PairTraining, run_arguments, run_parser, train_on_pairs
 
+FILES = {"search": "genflow", "settle": "settle"}
+"""What the weights of a refiner for each task are called."""
+
 
 @dataclass(frozen=True)
 class RefinerTraining(PairTraining):
@@ -79,7 +82,7 @@ def train(config: RefinerTraining, folder: Path, **run) -> Path:
             return loss.features if config.features_alone(step) else loss.everything
 
         return Lesson(network, loss_at, f"refiner of size {config.size}", "genflow",
-                      f"genflow_{config.size.lower()}.safetensors", picture=loss.picture)
+                      f"{FILES[config.task]}_{config.size.lower()}.safetensors", picture=loss.picture)
 
     return train_on_pairs(config, lesson_on, folder, **run)
 

@@ -23,6 +23,7 @@ from training.learner import Figures, Learner, Loss, RecordedLearner
 from training.loop import (Average, Pace, Running, agreed, average_gradients, join_processes, load_checkpoint,
                            one_cycle, save_checkpoint)
 from training.pairs import PairBatch, PairStream, batches_of
+from training.perturb import TASKS
 from training.replay import PLACEMENTS, Replay, replayed
 from training.reuse import KEPT, reused
 from training.shortage import largest_that_fits
@@ -40,11 +41,12 @@ class PairTraining:
     """One training run; two runs on a CPU with equal fields, from the same start, give equal weights. On a GPU what is
     drawn from the store depends on how fast samples come.
 
-    reuse: how often each sample is used (see `reused`).
+    task: which of `TASKS` the samples are for. reuse: how often each sample is used (see `reused`).
     kept: samples in the store of a GPU (see `Replay`), which takes the place of `reuse` there; of those made on it, the
     most that are held for use again.
     """
 
+    task: str = "search"
     crop: int = 128
     reuse: int = 1
     kept: int = 32_768
@@ -57,6 +59,10 @@ class PairTraining:
     late_from: float = 8 / 15
     pose_from: float = 0.3
     pose_ramp: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"task: expected one of {', '.join(TASKS)}, got {self.task!r}")
 
     def pose_share(self, step: int) -> float:
         """Share of the pose loss at a step: solving on what is still noise teaches nothing."""
@@ -179,7 +185,7 @@ def made_for(config: PairTraining, step: int, workers: int, batch: int, rank: in
     processes. They are made on `device` or, if None, by workers."""
     made, late_from = (-(-s // config.reuse) for s in (step, round(config.late_from * config.steps)))
     stream = PairStream(config.seed, config.crop, made * config.batch, batch=batch, rank=rank, processes=processes,
-                        late_from=late_from * config.batch)
+                        late_from=late_from * config.batch, task=TASKS[config.task])
     batches = batches_of(stream, workers) if device is None else device_batches(stream, device)
     return Watched(batches, batch * processes)
 

@@ -22,7 +22,7 @@ from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import load_networks
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
-from flowpose_ros.estimation.select import best_of, distinct_best, rigid, symmetric
+from flowpose_ros.estimation.select import SAME, best_of, distinct_best, rigid, symmetric
 from flowpose_ros.estimation.settle import SettleOptions, settled
 from flowpose_ros.estimation.support import flow_support
 from flowpose_ros.estimation.template_features import TemplateFeatures, load_template_features
@@ -42,8 +42,6 @@ from flowpose_ros.rendering.renderers import renderer_for
 MIN_BOX = 8.0
 """Boxes with a shorter side, in pixels, show too little of an object."""
 
-SAME = np.radians(8)
-"""Hypotheses nearer to each other are one."""
 COARSE = {"gmm": ("gmm",), "flow_vote": ("flow_vote",), "auto": ("flow_vote", "gmm")}
 REFINERS = {"genflow": ("genflow",), "refpose": ("refpose",), "auto": ("genflow", "refpose")}
 """Stages that each choice asks, in this order; auto asks the second where the best pose of the first is in doubt."""

@@ -48,9 +48,9 @@ class Target:
         return Views.render(self.shape, T_cam_obj, self.renderer, size, padding)
 
     @torch.no_grad()
-    def look(self, T_cam_obj: torch.Tensor, size: int = CROP_SIZE, padding: float = PADDING) -> Look:
-        """Render poses T_cam_obj [B,4,4] as `render` does, crop the frame likewise, and encode both."""
-        return in_parts(lambda part: self._look(part, self.render(part, size, padding)), T_cam_obj, len(T_cam_obj))
+    def look(self, T_cam_obj: torch.Tensor) -> Look:
+        """Render poses T_cam_obj [B,4,4], crop the frame likewise, and encode both."""
+        return in_parts(lambda part: self._look(part, self.render(part)), T_cam_obj, len(T_cam_obj))
 
     def _look(self, T_cam_obj: torch.Tensor, views: Views) -> Look:
         picture = self.frame.crop(views.camera)

@@ -22,11 +22,13 @@ SCORER, VERIFIER, GEOMETRY = "scorer.safetensors", "verifier.safetensors", "geom
 
 @dataclass(frozen=True)
 class Networks:
-    """flow: GenFlow's refiner, and the features of all; scorer: compares templates with the query; pose_score: how far
-    poses can be trusted; verifier: looks at poses cell by cell, and geometry: RefPose's refiner, or None where `folder`
-    has none; fingerprint: hash of the features' weights."""
+    """flow: GenFlow's refiner, and the features of all; settler: its like for the last step to an answer, in finer
+    crops; scorer: compares templates with the query; pose_score: how far poses can be trusted; verifier: looks at poses
+    cell by cell, and geometry: RefPose's refiner, or None where `folder` has none; fingerprint: hash of the features'
+    weights."""
 
     flow: GenFlow
+    settler: GenFlow
     scorer: Scorer
     pose_score: PoseScore
     verifier: Verifier | None
@@ -46,15 +48,17 @@ class Networks:
 def load_networks(folder: str, device: str) -> Networks:
     """Networks from a folder of weights ("" for the shipped ones) on "cpu", "cuda" or "auto".
 
-    The refiner is the one file genflow_*.safetensors, of whatever size; the geometry network may be missing, and, for
-    training, the verifier. Raises WeightsError when another file is missing, when one is broken or of another kind,
-    when there are several refiners, when a network is for the features of another refiner or for other widths, or when
-    the verifier learnt from other evidence, or the pose score from other witnesses, than there is now.
+    The refiner is the one file genflow_*.safetensors, of whatever size, and that of answers settle_*.safetensors, or
+    the same where there is none; the geometry network may be missing, and, for training, the verifier. Raises
+    WeightsError when another file is missing, when one is broken or of another kind, when there are several refiners,
+    when a network is for the features of another refiner or for other widths, or when the verifier learnt from other
+    evidence, or the pose score from other witnesses, than there is now.
     """
     root = _root(folder)
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    refiner = _refiner(root)
+    refiner, last = _only(root, "genflow_*.safetensors"), _only(root, "settle_*.safetensors", needed=False)
     flow, fingerprint = load_network(refiner, "genflow", GenFlowConfig, GenFlow), file_hash(refiner)
+    settler = flow if last is None else load_network(last, "genflow", GenFlowConfig, GenFlow)
     scorer = load_network(root / SCORER, "scorer", ScorerConfig, Scorer)
     geometry, verifier = _geometry(root / GEOMETRY, flow.config), _verifier(root / VERIFIER)
     for path in (root / SCORER, root / VERIFIER, root / GEOMETRY):
@@ -62,17 +66,19 @@ def load_networks(folder: str, device: str) -> Networks:
             check_features(path, refiner, fingerprint)
     pose_score = _pose_score(root / "pose_score.safetensors")
     # On a CPU instance norms take twice as long with channels last.
-    flow.to(chosen, memory_format=torch.channels_last if chosen.type == "cuda" else torch.contiguous_format)
-    return Networks(flow, scorer.to(chosen), pose_score.to(chosen), verifier and verifier.to(chosen),
+    layout = torch.channels_last if chosen.type == "cuda" else torch.contiguous_format
+    flow.to(chosen, memory_format=layout), settler.to(chosen, memory_format=layout)
+    return Networks(flow, settler, scorer.to(chosen), pose_score.to(chosen), verifier and verifier.to(chosen),
                     geometry and geometry.to(chosen), chosen, root, fingerprint)
 
 
-def _refiner(root: Path) -> Path:
-    found = sorted(root.glob("genflow_*.safetensors"))
-    if len(found) != 1:
-        raise WeightsError(f"weights {root}: expected one file genflow_*.safetensors, "
+def _only(root: Path, pattern: str, needed: bool = True) -> Path | None:
+    """The one file of that pattern; None if there is none and none is needed."""
+    found = sorted(root.glob(pattern))
+    if len(found) > 1 or needed and not found:
+        raise WeightsError(f"weights {root}: expected one file {pattern}, "
                            f"got {', '.join(path.name for path in found) or 'none'}")
-    return found[0]
+    return found[0] if found else None
 
 
 def _pose_score(path: Path) -> PoseScore:

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
 from flowpose_ros.geometry.rotations import angles_between
 from flowpose_ros.geometry.symmetry import SymmetryGroup
 
-
-def select(stages: Sequence[torch.Tensor]) -> tuple[int, int]:
-    """Stage and index of the pose that seems most right.
-
-    stages: scores [B] of each in the order of refinement, the starts first: one that looks worse than what it
-    began with is not taken. Of equals the last, the more refined.
-    """
-    best = [float(scores.max()) for scores in stages]
-    stage = max(range(len(stages)), key=lambda k: (best[k], k))
-    return stage, int(stages[stage].argmax())
+SAME = np.radians(8)
+"""Poses nearer to each other are one."""
 
 
 def best_of(scores: torch.Tensor, count: int) -> torch.Tensor:

@@ -1,7 +1,9 @@
-"""The last step to an answer: the one best pose is brought nearer than all were worth, by the depth or by finer pixels.
+"""The last steps to an answer: poses that may be it come nearer in finer pixels, these show which one is, and it comes
+nearer still.
 
 Flow is off by as many pixels in a crop of any size; in one that shows the object larger, these are smaller. Most is
-won in depth, which without a depth image only the object's size tells.
+won in depth, which without a depth image only the object's size tells. Finer pixels also show print that tells an
+object's sides apart.
 """
 
 from __future__ import annotations
@@ -9,54 +11,105 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
+from flowpose_ros.estimation.batches import in_parts, join
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.look import Look, Target
+from flowpose_ros.estimation.match import object_cells
 from flowpose_ros.estimation.refine import fit_surface
-from flowpose_ros.estimation.refine_genflow import last_update
 from flowpose_ros.estimation.trail import Trail
 from flowpose_ros.estimation.views import sane
 from flowpose_ros.geometry.transforms import transform_points
+from flowpose_ros.networks.matching import STRIDE, found_in_place, joint_features
 from flowpose_ros.options import option
 
-FINE_SIZE = 192
+FINE_SIZE, FINEST_SIZE = 192, 256
 FINE_PADDING = 1.1
-"""The finer crop's side in pixels, and its half side over half the longer side of the object's projection."""
-FARTHEST = 0.3
-"""Finer pixels move no point farther than this share of the diameter: what they do show so far away is another part."""
+"""Sides in pixels of the crops in which poses are compared and in which the answer is updated last, and their half side
+over half the longer side of the object's projection."""
+FARTHEST, FARTHEST_WITH_DEPTH = 0.7, 0.1
+"""An update in finer pixels moves no point farther than this share of the diameter; depth has brought poses nearer."""
 COST = 0.05
-"""The last step is taken if the pose's score is not lower by more: scores tell sides, not millimetres."""
+"""A step is taken if the pose's score is not lower by more: scores tell sides, not millimetres."""
+LEAST = 1e-6
+"""Scores nearer to 0 or 1 are as good as these."""
+BEFORE_WEIGHT, PLACE_WEIGHT = 0.5, 2.0
+"""What a rival's score before its step, and how surely finer pixels show its parts in their places, count beside its
+score after the step."""
 
 
 @dataclass(frozen=True)
 class SettleOptions:
-    """What is done to the best pose where there is no depth."""
+    """How the answer is chosen and brought nearer."""
 
-    fine_updates: int = option(2, "updates of the answer in a finer crop where there is no depth; 0 for none", low=0,
-                               high=10)
+    fine_updates: int = option(2, "updates of the answer in finer crops; 0 for none", low=0, high=10)
+    rivals: int = option(2, "poses that get all of these but the last, before one of them is chosen", low=1, high=20)
 
 
 def settled(target: Target, trail: Trail, options: SettleOptions, depth_options: DepthOptions) -> Look:
-    """A look at the best pose of a trail, fitted to the depth or, where there is none, to finer pixels.
+    """A look at the pose of a trail that is the answer, brought nearer by finer pixels and, where there is depth, fitted
+    to it.
 
     Which side of an object is seen may be decided by a pose that was not updated yet.
     """
-    best, score = trail.best()
-    steps = options.fine_updates if best.depth is None else depth_options.icp_iterations
-    if not steps:
-        return best
-    nearer = finer(target, best, steps) if best.depth is None else fit_surface(target, best, depth_options)
-    last, value = trail.add([target.look(nearer)])
-    return last if value > score - COST else best
+    symmetries = target.shape.model.symmetries
+    if not options.fine_updates:
+        return stepped(target, trail, *trail.distinct(symmetries, 1), FINEST_SIZE, 0, depth_options)[0]
+    rivals, before = trail.distinct(symmetries, options.rivals)
+    looks, scores = stepped(target, trail, rivals, before, FINE_SIZE, options.fine_updates - 1, depth_options)
+    right = torch.logit(scores, LEAST) + BEFORE_WEIGHT * torch.logit(before, LEAST)
+    index = (right + PLACE_WEIGHT * found_finely(target, looks.T_cam_obj)).argmax()[None]
+    return stepped(target, trail, looks.take(index), scores[index], FINEST_SIZE, 1, depth_options)[0]
+
+
+def stepped(target: Target, trail: Trail, looks: Look, scores: torch.Tensor, size: int, updates: int,
+            depth_options: DepthOptions) -> tuple[Look, torch.Tensor]:
+    """Looks at poses, with their scores [B], after updates in crops of `size` pixels and, where there is depth, a fit to
+    it; those that this would cost more than COST stay as they were."""
+    after = nearer(target, looks, size, updates, depth_options)
+    if after is looks:
+        return looks, scores
+    after, value = trail.add([after])
+    index = torch.arange(len(scores), device=scores.device) + len(scores) * (value > scores - COST)
+    return join([looks, after]).take(index), join([scores, value])[index]
+
+
+def nearer(target: Target, look: Look, size: int, updates: int, depth_options: DepthOptions) -> Look:
+    """A look at poses after updates in crops of `size` pixels, fitted to the depth where there is any."""
+    for _ in range(updates):
+        look = target.look(updated(target, look.T_cam_obj, size))
+    if look.depth is not None and depth_options.icp_iterations:
+        look = target.look(fit_surface(target, look, depth_options))
+    return look
 
 
 @torch.no_grad()
-def finer(target: Target, look: Look, updates: int) -> torch.Tensor:
-    """T_cam_obj [B,4,4] after updates of the flow network in finer crops; those that went too far stay as they were."""
-    T = look.T_cam_obj
-    for _ in range(updates):
-        fine = target.look(T, FINE_SIZE, FINE_PADDING)
-        T = fine.views.camera.to_camera(sane(last_update(target, fine).T_crop_obj, fine.views, target.shape))
+def updated(target: Target, T_cam_obj: torch.Tensor, size: int) -> torch.Tensor:
+    """T_cam_obj [B,4,4] after an update by the settler in crops of `size` pixels; those that went too far stay as they
+    were."""
+    def update(T: torch.Tensor) -> torch.Tensor:
+        views = target.render(T, size, FINE_PADDING)
+        query = target.networks.settler.encode(target.frame.crop(views.camera))
+        found = target.networks.settler(query, views.network_view(target.shape))[-1].T_crop_obj
+        return views.camera.to_camera(sane(found, views, target.shape))
+
+    found, farthest = in_parts(update, T_cam_obj, len(T_cam_obj)), FARTHEST
+    if target.frame.depth is not None:
+        farthest = FARTHEST_WITH_DEPTH
     points = target.shape.points[None]
-    moved = (transform_points(T, points) - transform_points(look.T_cam_obj, points)).norm(dim=-1).amax(1)
-    return torch.where((moved < FARTHEST * target.shape.diameter)[:, None, None], T, look.T_cam_obj)
+    moved = (transform_points(found, points) - transform_points(T_cam_obj, points)).norm(dim=-1).amax(1)
+    return torch.where((moved < farthest * target.shape.diameter)[:, None, None], found, T_cam_obj)
+
+
+@torch.no_grad()
+def found_finely(target: Target, T_cam_obj: torch.Tensor) -> torch.Tensor:
+    """How surely [B] finer pixels show the parts of the object in their places under poses T_cam_obj [B,4,4] (see
+    `found_in_place`)."""
+    def place(T: torch.Tensor) -> torch.Tensor:
+        views = target.render(T, FINE_SIZE, FINE_PADDING)
+        picture, r = target.frame.crop(views.camera), views.rendering
+        source, query = (joint_features(target.networks.settler.encode(rgb)) for rgb in (r.rgb, picture))
+        return found_in_place(source, query, *object_cells(F.avg_pool2d(r.mask[:, None].float(), STRIDE).flatten(1)))
+
+    return in_parts(place, T_cam_obj, len(T_cam_obj))

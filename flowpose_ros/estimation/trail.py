@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from flowpose_ros.estimation.batches import join
 from flowpose_ros.estimation.look import Look
-from flowpose_ros.estimation.select import select
+from flowpose_ros.estimation.select import SAME, distinct_best
+from flowpose_ros.geometry.symmetry import SymmetryGroup
 
 
 class Trail:
@@ -26,7 +28,11 @@ class Trail:
         self.scores += scores
         return looks[-1], scores[-1]
 
-    def best(self) -> tuple[Look, float]:
-        """A look at the one pose that seems most right, and its score."""
-        stage, which = select(self.scores)
-        return self.looks[stage].take(torch.tensor([which])), float(self.scores[stage][which])
+    def distinct(self, symmetries: SymmetryGroup, count: int) -> tuple[Look, torch.Tensor]:
+        """A look at the `count` poses that seem most right, best first, no two of them the same (see `distinct_best`),
+        and their scores. Of equally right ones the last, the more refined."""
+        places = [(look, i) for look in self.looks for i in range(len(look.T_cam_obj))][::-1]
+        T_cam_obj = torch.cat([look.T_cam_obj for look in self.looks]).flip(0)
+        scores = torch.cat(self.scores).flip(0)
+        index = distinct_best(T_cam_obj.double().cpu().numpy(), scores, symmetries, count, SAME)
+        return join([look.take(torch.tensor([i])) for look, i in (places[k] for k in index)]), scores[index]

@@ -15,11 +15,11 @@ WIDEST_TAN = 2.0
 
 
 def crop_for_poses(points: torch.Tensor, T_cam_obj: torch.Tensor, size: int,
-                   padding: float = PADDING) -> CropCamera:
+                   padding: float | torch.Tensor = PADDING) -> CropCamera:
     """Crop cameras that look at the object in each of B poses, with room around it.
 
     points [N,3] on the object, metres (or [B,N,3]); T_cam_obj [B,4,4]. The axis passes through the
-    middle of the projected box; the half side is `padding` times the projection's reach from it.
+    middle of the projected box; the half side is `padding`, one for all or [B], times the projection's reach from it.
     No intrinsics are needed: a crop is a bundle of viewing rays.
     """
     seen = transform_points(T_cam_obj, points)

@@ -8,7 +8,6 @@ from flowpose_ros.errors import DetectionError
 from flowpose_ros.estimation.box_start import box_crop, place
 from flowpose_ros.estimation.coarse_gmm import GmmOptions, draw_rotations
 from flowpose_ros.estimation.estimator import check_detection
-from flowpose_ros.estimation.select import select
 from flowpose_ros.estimation.template_features import spread_best
 from flowpose_ros.estimation.views import Shape
 from flowpose_ros.geometry.camera import box_around, project
@@ -73,21 +72,6 @@ def test_chosen_rotations_are_the_best_and_apart():
     assert chosen[0] == logits.argmax() and list(logits[chosen]) == sorted(logits[chosen], reverse=True)
     angles = angles_between(rotations[chosen], rotations[chosen])
     assert angles[~np.eye(10, dtype=bool)].min() >= np.radians(30)
-
-
-def scores(*stages):
-    return [torch.tensor(stage) for stage in stages]
-
-
-def test_the_pose_that_seems_most_right_is_selected_at_its_best_stage():
-    start, matched, refined = scores((0.5, 0.8, 0.1), (0.6, 0.7, 0.2), (0.75, 0.3, 0.2))
-    assert select([start, matched, refined]) == (0, 1)
-    assert select([matched, refined]) == (1, 0)
-    assert select([start, *scores((0.9,))]) == (1, 0)
-
-
-def test_of_equals_the_more_refined_is_selected():
-    assert select(scores((0.4, 0.9), (0.9, 0.4), (0.9, 0.9), (0.1, 0.2))) == (2, 0)
 
 
 @pytest.mark.parametrize("box, message", [

@@ -1,6 +1,7 @@
 """From a look to better poses and their scores, on a coloured block whose truth is known."""
 
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, fitted_poses, refine_refpose
-from flowpose_ros.estimation.settle import SettleOptions, finer, settled
+from flowpose_ros.estimation.settle import SettleOptions, found_finely, settled, updated
 from flowpose_ros.estimation.support import flow_support, residual_covariance, spread_of
 from flowpose_ros.estimation.trail import Trail
 from flowpose_ros.estimation.views import FrameTensors, Shape
@@ -211,40 +212,72 @@ def test_matching_and_updates_bring_poses_nearer(target, starts, truth):
         assert (after < 0.003).all()
 
 
+def falling(*scores, by=0.0):
+    """A judge that gives poses these scores, each time lower by so much."""
+    times = count()
+    return lambda look: torch.tensor(scores)[:len(look.T_cam_obj)] - by * next(times)
+
+
 @pytest.mark.parametrize("cost, taken", [(0.0, True), (0.04, True), (0.06, False)])
 def test_the_answer_is_brought_nearer_unless_that_costs_score(target, starts, truth, cost, taken):
-    scores = iter([torch.tensor([0.9, 0.8]), torch.tensor([0.9 - cost])])
-    trail = Trail(lambda look: next(scores))
+    trail = Trail(falling(0.9, 0.2, by=cost))
     trail.add([target.look(starts)])
     answer = settled(target, trail, SettleOptions(), DepthOptions())
+    assert len(trail.looks) == 3
     if taken:
         before, after = (errors(target, T, truth) for T in (starts[:1], answer.T_cam_obj))
-        assert (after < 0.5 * before).all()
+        assert (after < 0.25 * before).all()
     else:
         assert (answer.T_cam_obj == starts[:1]).all()
 
 
 @pytest.mark.parametrize("fine_updates, icp_iterations", [(0, 0), (0, 8), (2, 0)])
 def test_without_steps_the_best_pose_is_the_answer(target, starts, fine_updates, icp_iterations):
-    steps = fine_updates if target.frame.depth is None else icp_iterations
-    trail = Trail(lambda look: torch.tensor([0.8, 0.9])[:len(look.T_cam_obj)])
+    steps = fine_updates or (1 if icp_iterations and target.frame.depth is not None else 0)
+    trail = Trail(falling(0.8, 0.9))
     trail.add([target.look(starts)])
-    answer = settled(target, trail, SettleOptions(fine_updates), DepthOptions(icp_iterations=icp_iterations))
-    assert len(trail.looks) == (2 if steps else 1) and (trail.best()[0].T_cam_obj == starts[1:]).all()
+    answer = settled(target, trail, SettleOptions(fine_updates, rivals=1), DepthOptions(icp_iterations=icp_iterations))
+    assert len(trail.looks) == 1 + steps
     if not steps:
         assert (answer.T_cam_obj == starts[1:]).all()
 
 
+def test_of_rivals_the_one_that_finer_pixels_show_is_the_answer(target, poses, truth):
+    both = poses[[1, 0]]  # half a turn off, and right
+    errors_of = []
+    for rivals in (1, 2):
+        trail = Trail(falling(0.6, 0.5))
+        trail.add([target.look(both)])
+        answer = settled(target, trail, SettleOptions(rivals=rivals), DepthOptions())
+        errors_of.append(errors(target, answer.T_cam_obj, truth).item())
+    assert errors_of[0] > 0.02 and errors_of[1] < 0.001
+    place = found_finely(target, poses)
+    assert (place[0] > place[1:] + 0.5).all()
+
+
 def test_finer_pixels_bring_near_poses_nearer_and_move_no_point_far(target, starts, truth):
-    if target.frame.depth is not None:
-        pytest.skip("finer pixels are for poses without depth")
-    nearer = finer(target, target.look(starts), 2)
-    assert (errors(target, nearer, truth) < 0.3 * errors(target, starts, truth)).all()
+    far = target.frame.depth is None
+    near = truth.repeat(2, 1, 1)
+    near[:, 2, 3] += torch.tensor([0.004, -0.004])
+    points = target.shape.points[None]
+    for begin, moves in ((near, True), (starts, far)):
+        end = updated(target, begin, 192)
+        assert not moves or (errors(target, end, truth) < 0.3 * errors(target, begin, truth)).all()
+        assert moves or (end == begin).all()  # they are farther off than depth leaves poses
     away = starts.clone()
     away[:, 0, 3] += target.shape.diameter
-    points = target.shape.points[None]
-    moved = transform_points(finer(target, target.look(away), 2), points) - transform_points(away, points)
-    assert moved.norm(dim=-1).max() < 0.3 * target.shape.diameter
+    moved = transform_points(updated(target, away, 192), points) - transform_points(away, points)
+    assert moved.norm(dim=-1).max() < 0.7 * target.shape.diameter
+
+
+def test_a_trail_gives_distinct_poses_and_of_equals_the_later(target, starts):
+    trail = Trail(falling(0.7, 0.9))
+    nudged = starts.clone()
+    nudged[:, 0, 3] += 0.001
+    trail.add([target.look(starts), target.look(nudged)])
+    looks, scores = trail.distinct(SymmetryGroup.none(), 5)
+    assert (looks.T_cam_obj == nudged[[1, 0]]).all() and scores.tolist() == pytest.approx([0.9, 0.7])
+    assert len(trail.distinct(SymmetryGroup.none(), 1)[1]) == 1
 
 
 def with_geometry(target, seed, pose):
@@ -320,6 +353,20 @@ def test_networks_for_the_features_of_another_refiner_are_refused(kind, network,
     save_weights(own, network.state_dict(), kind=kind, config=network.config, features="0" * 64)
     with pytest.raises(WeightsError, match=rf"{kind}.safetensors: .*features of genflow_t.safetensors .*, got .*000000"):
         load_networks(str(tmp_path), "cpu")
+
+
+def test_answers_have_a_refiner_of_their_own_where_there_is_one(tmp_path):
+    for path in shipped_folder().glob("*.safetensors"):
+        (tmp_path / path.name).symlink_to(path)
+    networks = load_networks(str(tmp_path), "cpu")
+    assert networks.settler is not networks.flow
+    (tmp_path / "settle_s.safetensors").symlink_to(shipped_folder() / "settle_t.safetensors")
+    with pytest.raises(WeightsError, match="expected one file settle_.*, got settle_s.safetensors, settle_t.safetensors"):
+        load_networks(str(tmp_path), "cpu")
+    for name in "st":
+        (tmp_path / f"settle_{name}.safetensors").unlink()
+    alone = load_networks(str(tmp_path), "cpu")
+    assert alone.settler is alone.flow
 
 
 def test_a_verifier_of_other_evidence_is_refused(tmp_path):

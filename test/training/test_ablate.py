@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -132,6 +134,16 @@ def test_kept_samples_are_made_once(tmp_path):
     for sample, other in zip(made, again):
         torch.testing.assert_close(vars(sample), vars(other), rtol=0, atol=0)
     torch.testing.assert_close(vars(made[1]), vars(PairMaker(5, 64).sample(1)), rtol=0, atol=0)
+
+
+def test_more_samples_are_kept_than_files_may_be_open(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 60, hard))
+    try:
+        made = kept_samples(tmp_path / "many.pt", PairBatch, PairStream(5, 32), 8, 1, "cpu")  # of 17 tensors each
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(made) == 8
 
 
 def test_samples_are_drawn_equally_often_and_for_equal_seeds_in_equal_order():

@@ -25,7 +25,7 @@ from training.on_device.shelf import BATCHES, Library, draw_pictures, shelf_of
 from training.on_device.surfaces import look, render_starts, scene_triangles, surfaces_of, with_walls
 from training.on_device.targets import flow_targets
 from training.pairs import LEAST_PIXELS, LEAST_VISIBLE, PairMaker, PairStream, random_pose
-from training.perturb import EARLY, LATE, perturb_pose
+from training.perturb import EARLY, LATE, NEAR, SEARCH, perturb_pose
 from training.pools import ObjectPool
 from training.targets import flow_target
 from training.train_refiner import RefinerTraining, train
@@ -45,7 +45,7 @@ def things(same_everywhere):
 def world(things):
     """Shelf, starts, scenes and the pictures behind them."""
     shelf, pictures = shelf_of(things, "cpu"), draw_pictures(96, 0, "cpu", 8)
-    return shelf, *draw_layout(COUNT, shelf, len(pictures), SIZE, EARLY, np.random.default_rng(1)), pictures
+    return shelf, *draw_layout(COUNT, shelf, len(pictures), SIZE, SEARCH, False, np.random.default_rng(1)), pictures
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_the_nearest_equivalent_is_that_of_the_symmetry_group(things):
         np.testing.assert_allclose(got, groups[k].nearest(one, reference), atol=1e-6)
 
 
-@pytest.mark.parametrize("mixture", [EARLY, LATE])
+@pytest.mark.parametrize("mixture", [EARLY, LATE, NEAR])
 def test_starts_are_as_far_off_as_those_of_one_sample(mixture):
     rng, center, n = np.random.default_rng(6), np.array([0.02, 0.0, 0.01]), 3000
     T = np.stack([random_pose(center, 0.1, rng) for _ in range(n)])

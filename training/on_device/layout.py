@@ -15,7 +15,7 @@ from flowpose_ros.geometry.rotations import random_rotations
 from flowpose_ros.geometry.transforms import exp_so3
 from training.on_device.shelf import Forms, Shelf
 from training.pairs import FLAT_SHARE
-from training.perturb import NOMINAL_ANGLE, NOMINAL_DEPTH, NOMINAL_LATERAL, WIDEST_ANGLE, StartMixture
+from training.perturb import NOMINAL_ANGLE, NOMINAL_DEPTH, NOMINAL_LATERAL, WIDEST_ANGLE, StartMixture, Task
 
 OCCLUDERS, NEIGHBOURS = 3, 4
 SLOTS = 1 + OCCLUDERS + NEIGHBOURS
@@ -79,17 +79,18 @@ class Scenes:
     background: torch.Tensor
 
 
-def draw_layout(count: int, shelf: Shelf, pictures: int, size: int, mixture: StartMixture,
+def draw_layout(count: int, shelf: Shelf, pictures: int, size: int, task: Task, late: bool,
                 rng: np.random.Generator) -> tuple[Starts, Scenes]:
-    """`count` starts in crops of `size` pixels, and the scenes that their queries show."""
+    """`count` starts of a task, early or late, in crops of `size` pixels, and the scenes that their queries show."""
     forms, thing = shelf.forms, shelf.draw(count, rng)
     known = 2 * thing + (rng.random(count) < FLAT_SHARE)
     real = np.where(rng.random(count) < 0.5, 2 * thing, known)
     center, radius, points = forms.center[known], forms.radius[known], forms.points[known]
     T_real = random_poses(center, radius, rng)
-    T_init = perturbed(T_real, center, 2 * radius, mixture, rng)
+    T_init = perturbed(T_real, center, 2 * radius, task.late if late else task.early, rng)
     T_gt = nearest(forms, known, T_real, T_init)
-    crop = crop_for_poses(torch.from_numpy(points), torch.from_numpy(T_init), size)
+    padding = torch.from_numpy(task.draw_padding(count, rng))
+    crop = crop_for_poses(torch.from_numpy(points), torch.from_numpy(T_init), size, padding)
     T_real, T_gt, T_init = (crop.to_crop(torch.from_numpy(T)).numpy() for T in (T_real, T_gt, T_init))
     angle = Rotation.from_matrix(T_gt[:, :3, :3].swapaxes(1, 2) @ T_init[:, :3, :3]).magnitude()
     starts = tensors(Starts, known, T_init, T_gt, crop.K, angle, center, radius, points)

@@ -59,7 +59,7 @@ class Case:
 class ImageMaker(PairMaker):
     """Pairs whose query is a small camera image around the truth, with room for any start."""
 
-    def _crop(self, points: torch.Tensor, T_gt: torch.Tensor, T_init: torch.Tensor) -> CropCamera:
+    def _crop(self, points: torch.Tensor, T_gt: torch.Tensor, T_init: torch.Tensor, padding: float) -> CropCamera:
         return crop_for_poses(points, T_gt[None], self.size, ROOM)
 
 
