@@ -34,6 +34,8 @@ COST = 0.05
 """A step is taken if the pose's score is not lower by more: scores tell sides, not millimetres."""
 LEAST = 1e-6
 """Scores nearer to 0 or 1 are as good as these."""
+MARGIN = 0.7
+"""A pose is a rival of the best if its score's logit is not lower by more."""
 BEFORE_WEIGHT, PLACE_WEIGHT = 0.5, 2.0
 """What a rival's score before its step, and how surely finer pixels show its parts in their places, count beside its
 score after the step."""
@@ -44,29 +46,39 @@ class SettleOptions:
     """How the answer is chosen and brought nearer."""
 
     fine_updates: int = option(2, "updates of the answer in finer crops; 0 for none", low=0, high=10)
-    rivals: int = option(2, "poses that get all of these but the last, before one of them is chosen", low=1, high=20)
+    rivals: int = option(2, "at most so many poses get all of these but the last, before one of them is chosen", low=1,
+                         high=20)
 
 
 def settled(target: Target, trail: Trail, options: SettleOptions, depth_options: DepthOptions) -> Look:
-    """A look at the pose of a trail that is the answer, brought nearer by finer pixels and, where there is depth, fitted
-    to it.
+    """A look at the pose of a trail that is the answer, brought nearer by finer pixels and, where there is depth,
+    fitted to it.
 
     Which side of an object is seen may be decided by a pose that was not updated yet.
     """
     symmetries = target.shape.model.symmetries
     if not options.fine_updates:
         return stepped(target, trail, *trail.distinct(symmetries, 1), FINEST_SIZE, 0, depth_options)[0]
-    rivals, before = trail.distinct(symmetries, options.rivals)
-    looks, scores = stepped(target, trail, rivals, before, FINE_SIZE, options.fine_updates - 1, depth_options)
-    right = torch.logit(scores, LEAST) + BEFORE_WEIGHT * torch.logit(before, LEAST)
-    index = (right + PLACE_WEIGHT * found_finely(target, looks.T_cam_obj)).argmax()[None]
-    return stepped(target, trail, looks.take(index), scores[index], FINEST_SIZE, 1, depth_options)[0]
+    best, before = trail.distinct(symmetries, options.rivals)
+    rivals = (logit(before) > logit(before[0]) - MARGIN).nonzero()[:, 0]
+    looks, scores = stepped(target, trail, best.take(rivals), before[rivals], FINE_SIZE, options.fine_updates - 1,
+                            depth_options)
+    if len(rivals) > 1:
+        right = logit(scores) + BEFORE_WEIGHT * logit(before[rivals])
+        chosen = (right + PLACE_WEIGHT * found_finely(target, looks.T_cam_obj)).argmax()[None]
+        looks, scores = looks.take(chosen), scores[chosen]
+    return stepped(target, trail, looks, scores, FINEST_SIZE, 1, depth_options)[0]
+
+
+def logit(score: torch.Tensor) -> torch.Tensor:
+    """The logits of scores [B] in [0,1], finite."""
+    return torch.logit(score, LEAST)
 
 
 def stepped(target: Target, trail: Trail, looks: Look, scores: torch.Tensor, size: int, updates: int,
             depth_options: DepthOptions) -> tuple[Look, torch.Tensor]:
-    """Looks at poses, with their scores [B], after updates in crops of `size` pixels and, where there is depth, a fit to
-    it; those that this would cost more than COST stay as they were."""
+    """Looks at poses, with their scores [B], after updates in crops of `size` pixels and, where there is depth, a fit
+    to it; those that this would cost more than COST stay as they were."""
     after = nearer(target, looks, size, updates, depth_options)
     if after is looks:
         return looks, scores

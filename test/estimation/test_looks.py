@@ -251,6 +251,9 @@ def test_of_rivals_the_one_that_finer_pixels_show_is_the_answer(target, poses, t
         answer = settled(target, trail, SettleOptions(rivals=rivals), DepthOptions())
         errors_of.append(errors(target, answer.T_cam_obj, truth).item())
     assert errors_of[0] > 0.02 and errors_of[1] < 0.001
+    trail = Trail(falling(0.75, 0.5))  # too far below to be a rival
+    trail.add([target.look(both)])
+    assert errors(target, settled(target, trail, SettleOptions(), DepthOptions()).T_cam_obj, truth).item() > 0.02
     place = found_finely(target, poses)
     assert (place[0] > place[1:] + 0.5).all()
 

@@ -10,13 +10,15 @@ from reference.flow_target import flow_and_visibility
 from scipy.ndimage import binary_erosion
 from scipy.spatial.transform import Rotation
 
-from flowpose_ros.geometry.camera import back_project
+from flowpose_ros.geometry.camera import back_project, project
 from flowpose_ros.geometry.crops import crop_for_poses
 from flowpose_ros.rendering.raycast import RaycastRenderer
+from training.device_pairs import DevicePairMaker
 from training.gbuffer import Instance, Material, Scene, render_gbuffer, scene_depths
 from training.objects import random_object
 from training.on_device.shelf import can_hold
 from training.pairs import PairMaker, PairStream, batches_of, collate, resized_intrinsics
+from training.perturb import TASKS
 from training.pools import ObjectPool
 from training.targets import FlowTarget, flow_target
 
@@ -196,10 +198,32 @@ def test_a_sample_is_the_same_whoever_makes_it():
     assert not equal(first.sample(5), first.sample(6))
 
 
+def reach(batch):
+    """How far [B] the outermost points of an object are from the middle of its crop at the start, shares of the half."""
+    seen = batch.points @ batch.T_init[:, :3, :3].mT + batch.T_init[:, None, :3, 3]
+    return (project(seen, batch.K) - (SIZE - 1) / 2).abs().amax((1, 2)) / (SIZE / 2)
+
+
+@pytest.mark.parametrize("made_on", ["workers", "device"])
+def test_the_last_step_starts_near_and_in_tight_crops_of_many_sizes(made_on):
+    batches = []
+    for task in (TASKS["search"], TASKS["settle"]):
+        if made_on == "device":
+            batches.append(DevicePairMaker(5, SIZE, 24, task=task, procedural=4, pictures=4).make(0))
+        else:
+            maker = PairMaker(5, SIZE, task=task)
+            batches.append(collate([maker.sample(i) for i in range(24)]))
+    search, settle = batches
+    torch.testing.assert_close(reach(search), torch.full((24,), 1 / 1.35), atol=0.01, rtol=0)
+    assert 1 / 1.35 - 0.01 < reach(settle).min() < 0.8 and 0.88 < reach(settle).max() < 1 / 1.05 + 0.01
+    assert settle.start_angle.median() < 0.6 * search.start_angle.median()
+    assert settle.gt_flow.norm(dim=1)[settle.visible].median() < search.gt_flow.norm(dim=1)[search.visible].median()
+
+
 def test_workers_give_the_samples_of_one_process_in_order():
-    stream = PairStream(seed=4, size=SIZE, start_index=2, batch=2)
+    stream = PairStream(seed=4, size=SIZE, start_index=2, batch=2, task=TASKS["settle"])
     batches = iter(batches_of(stream, workers=2))
-    maker = PairMaker(4, SIZE)
+    maker = PairMaker(4, SIZE, task=TASKS["settle"])
     for first in (2, 4, 6):
         assert equal(next(batches), collate([maker.sample(first), maker.sample(first + 1)]))
 

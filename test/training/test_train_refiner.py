@@ -253,6 +253,16 @@ def test_a_run_can_begin_with_weights(whole, tmp_path):
     torch.testing.assert_close(load_file(begun), load_file(whole / "genflow_t.safetensors"), rtol=0, atol=0)
 
 
+def test_a_refiner_for_the_last_steps_has_a_name_of_its_own_and_goes_on_with_its_task_alone(whole, tmp_path):
+    config = replace(SHORT, task="settle", steps=1)
+    made = run(config, tmp_path, start=whole / "genflow_t.safetensors")
+    assert made == tmp_path / "settle_t.safetensors" and made.exists()
+    with pytest.raises(ValueError, match="task: checkpoint 'settle', asked for 'search'"):
+        run(replace(config, task="search"), tmp_path)
+    with pytest.raises(ValueError, match="task: expected one of search, settle, got 'rest'"):
+        replace(SHORT, task="rest")
+
+
 def test_weights_of_another_size_are_refused(whole, tmp_path):
     with pytest.raises(ValueError, match="expected a refiner of size S"):
         run(replace(SHORT, size="S"), tmp_path, start=whole / "genflow_t.safetensors")
