@@ -53,7 +53,8 @@ def scores(estimator: Estimator, samples: Sequence[Sample], title: str) -> tuple
     rng, true, empty = np.random.default_rng(0), [], []
     for sample in tqdm(samples, desc=title, unit="image", disable=None):
         def score(label: str, box: np.ndarray, sample: Sample = sample) -> float:
-            return max((e.score for e in estimator.estimate(sample.frame, [Detection(label, box)]).estimates), default=0.0)
+            found = estimator.estimate(sample.frame, [Detection(label, box)]).estimates
+            return max((e.score for e in found), default=0.0)
 
         for detection in sample.detections:
             true.append(score(detection.label, detection.box))

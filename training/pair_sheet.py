@@ -26,7 +26,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, or cuda, of those made on it")
     args = parser.parse_args()
     if args.made_on == "device":
-        batch = DevicePairMaker(args.seed, args.crop, args.count, args.device, args.family, task=TASKS[args.task]).make(0)
+        maker = DevicePairMaker(args.seed, args.crop, args.count, args.device, args.family, task=TASKS[args.task])
+        batch = maker.make(0)
     else:
         maker = PairMaker(args.seed, args.crop, args.family, task=TASKS[args.task])
         batch = collate([maker.sample(i) for i in range(args.count)])

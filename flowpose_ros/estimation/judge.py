@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from flowpose_ros.estimation.agreement import colour_agreement, contour_agreement, texture_agreement
 from flowpose_ros.estimation.batches import in_parts
 from flowpose_ros.estimation.depth import DepthOptions, depth_shares
 from flowpose_ros.estimation.evidence import evidence
 from flowpose_ros.estimation.look import Look, Target
-from flowpose_ros.estimation.match import object_cells
-from flowpose_ros.networks.matching import STRIDE, found_in_place, joint_features
+from flowpose_ros.estimation.match import found_in_places
 from flowpose_ros.networks.scorer import cell_cover
 
 
@@ -58,8 +56,7 @@ def witnesses(target: Target, look: Look, options: DepthOptions) -> torch.Tensor
     """
     r = look.views.rendering
     match = target.networks.scorer(look.source[1].float(), cell_cover(r.mask), look.query[1].float()).clamp(-8, 8)
-    cells = object_cells(F.avg_pool2d(r.mask[:, None].float(), STRIDE).flatten(1))
-    place = found_in_place(joint_features(look.source), joint_features(look.query), *cells)
+    place = found_in_places(look.source, look.query, r.mask)
     if look.depth is None:
         return torch.stack([match, place, 100 * contour_agreement(r.mask, look.picture),
                             4 * texture_agreement(r.rgb, r.mask, look.picture)], 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from flowpose_ros.estimation.depth import DepthOptions, depth_at
 from flowpose_ros.estimation.look import Look, Target
@@ -12,7 +13,8 @@ from flowpose_ros.estimation.views import sane
 from flowpose_ros.geometry.camera import back_project
 from flowpose_ros.geometry.ransac import KabschProblem, P3pProblem, RansacOptions, run_ransac
 from flowpose_ros.networks.flow import cell_points
-from flowpose_ros.networks.matching import STRIDE, joint_features, match_cells
+from flowpose_ros.networks.encoder import Features
+from flowpose_ros.networks.matching import STRIDE, found_in_place, joint_features, match_cells
 from flowpose_ros.options import option
 
 LEAST_COVER = 0.5
@@ -77,6 +79,13 @@ def problem_of_cells(xyz: torch.Tensor, pixel: torch.Tensor, usable: torch.Tenso
             threshold = max(2 * depth_options.inlier_distance(diameter), 0.04 * diameter)
             return KabschProblem(xyz, back_project(pixel, z, K), measured, z.new_full((len(z),), threshold))
     return P3pProblem(xyz, pixel, usable, K, pixel.new_full((len(pixel),), inlier_px))
+
+
+def found_in_places(source: Features, query: Features, mask: torch.Tensor) -> torch.Tensor:
+    """How surely [B] a query shows the parts of a render's object, mask [B,S,S], in their places (see
+    `found_in_place`); source, query: features of the render and of the query."""
+    cells = object_cells(F.avg_pool2d(mask[:, None].float(), STRIDE).flatten(1))
+    return found_in_place(joint_features(source), joint_features(query), *cells)
 
 
 def object_cells(cover: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -67,7 +67,8 @@ def load_networks(folder: str, device: str) -> Networks:
     pose_score = _pose_score(root / "pose_score.safetensors")
     # On a CPU instance norms take twice as long with channels last.
     layout = torch.channels_last if chosen.type == "cuda" else torch.contiguous_format
-    flow.to(chosen, memory_format=layout), settler.to(chosen, memory_format=layout)
+    for refining in (flow, settler):
+        refining.to(chosen, memory_format=layout)
     return Networks(flow, settler, scorer.to(chosen), pose_score.to(chosen), verifier and verifier.to(chosen),
                     geometry and geometry.to(chosen), chosen, root, fingerprint)
 

@@ -10,7 +10,7 @@ import torch
 from flowpose_ros.estimation.depth import DepthOptions, fit_depth
 from flowpose_ros.estimation.icp import refine_icp
 from flowpose_ros.estimation.look import Look, Target
-from flowpose_ros.estimation.views import Shape, sane
+from flowpose_ros.estimation.views import Shape, Views, sane
 from flowpose_ros.geometry.transforms import rotation_angle, transform_points
 from flowpose_ros.options import option
 
@@ -39,7 +39,7 @@ def refine(target: Target, first: Look, update: Callable[[Look], torch.Tensor], 
         if stands_still(looks[-2].T_cam_obj, looks[-1].T_cam_obj, target.shape, options):
             break
     if first.depth is not None and depth_options.icp_iterations:
-        looks.append(target.look(fit_surface(target, looks[-1], depth_options)))
+        looks.append(target.look(fit_surface(target, looks[-1].views, looks[-1].depth, depth_options)))
     return looks[1:]
 
 
@@ -59,10 +59,10 @@ def camera_poses(target: Target, look: Look, T_crop_obj: torch.Tensor, xyz: torc
 
 
 @torch.no_grad()
-def fit_surface(target: Target, look: Look, depth_options: DepthOptions) -> torch.Tensor:
-    """T_cam_obj [B,4,4] after ICP to the depth."""
-    views, r = look.views, look.views.rendering
-    T_crop = refine_icp(r.xyz, r.normal, r.mask, views.T_crop_obj, look.depth, views.camera.K, views.T_crop_obj,
+def fit_surface(target: Target, views: Views, depth: torch.Tensor, depth_options: DepthOptions) -> torch.Tensor:
+    """T_cam_obj [B,4,4] after ICP to depth [B,S,S] in the crops of B views."""
+    r = views.rendering
+    T_crop = refine_icp(r.xyz, r.normal, r.mask, views.T_crop_obj, depth, views.camera.K, views.T_crop_obj,
                         target.shape.diameter, depth_options)
     return views.camera.to_camera(sane(T_crop, views, target.shape))
 

@@ -11,17 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from flowpose_ros.estimation.batches import in_parts, join
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.look import Look, Target
-from flowpose_ros.estimation.match import object_cells
+from flowpose_ros.estimation.match import found_in_places
 from flowpose_ros.estimation.refine import fit_surface
 from flowpose_ros.estimation.trail import Trail
 from flowpose_ros.estimation.views import sane
 from flowpose_ros.geometry.transforms import transform_points
-from flowpose_ros.networks.matching import STRIDE, found_in_place, joint_features
 from flowpose_ros.options import option
 
 FINE_SIZE, FINEST_SIZE = 192, 256
@@ -79,21 +77,23 @@ def stepped(target: Target, trail: Trail, looks: Look, scores: torch.Tensor, siz
             depth_options: DepthOptions) -> tuple[Look, torch.Tensor]:
     """Looks at poses, with their scores [B], after updates in crops of `size` pixels and, where there is depth, a fit
     to it; those that this would cost more than COST stay as they were."""
-    after = nearer(target, looks, size, updates, depth_options)
-    if after is looks:
+    T_cam_obj = nearer(target, looks, size, updates, depth_options)
+    if T_cam_obj is looks.T_cam_obj:
         return looks, scores
-    after, value = trail.add([after])
+    after, value = trail.add([target.look(T_cam_obj)])
     index = torch.arange(len(scores), device=scores.device) + len(scores) * (value > scores - COST)
     return join([looks, after]).take(index), join([scores, value])[index]
 
 
-def nearer(target: Target, look: Look, size: int, updates: int, depth_options: DepthOptions) -> Look:
-    """A look at poses after updates in crops of `size` pixels, fitted to the depth where there is any."""
+def nearer(target: Target, look: Look, size: int, updates: int, depth_options: DepthOptions) -> torch.Tensor:
+    """T_cam_obj [B,4,4] of a look after updates in crops of `size` pixels, fitted to the depth where there is any."""
+    T_cam_obj = look.T_cam_obj
     for _ in range(updates):
-        look = target.look(updated(target, look.T_cam_obj, size))
-    if look.depth is not None and depth_options.icp_iterations:
-        look = target.look(fit_surface(target, look, depth_options))
-    return look
+        T_cam_obj = updated(target, T_cam_obj, size)
+    if look.depth is None or not depth_options.icp_iterations:
+        return T_cam_obj
+    views = target.render(T_cam_obj) if updates else look.views
+    return fit_surface(target, views, target.frame.depth_crop(views.camera), depth_options)
 
 
 @torch.no_grad()
@@ -106,9 +106,8 @@ def updated(target: Target, T_cam_obj: torch.Tensor, size: int) -> torch.Tensor:
         found = target.networks.settler(query, views.network_view(target.shape))[-1].T_crop_obj
         return views.camera.to_camera(sane(found, views, target.shape))
 
-    found, farthest = in_parts(update, T_cam_obj, len(T_cam_obj)), FARTHEST
-    if target.frame.depth is not None:
-        farthest = FARTHEST_WITH_DEPTH
+    found = in_parts(update, T_cam_obj, len(T_cam_obj))
+    farthest = FARTHEST if target.frame.depth is None else FARTHEST_WITH_DEPTH
     points = target.shape.points[None]
     moved = (transform_points(found, points) - transform_points(T_cam_obj, points)).norm(dim=-1).amax(1)
     return torch.where((moved < farthest * target.shape.diameter)[:, None, None], found, T_cam_obj)
@@ -116,12 +115,10 @@ def updated(target: Target, T_cam_obj: torch.Tensor, size: int) -> torch.Tensor:
 
 @torch.no_grad()
 def found_finely(target: Target, T_cam_obj: torch.Tensor) -> torch.Tensor:
-    """How surely [B] finer pixels show the parts of the object in their places under poses T_cam_obj [B,4,4] (see
-    `found_in_place`)."""
+    """How surely [B] finer pixels show the parts of the object in their places under poses T_cam_obj [B,4,4]."""
     def place(T: torch.Tensor) -> torch.Tensor:
         views = target.render(T, FINE_SIZE, FINE_PADDING)
-        picture, r = target.frame.crop(views.camera), views.rendering
-        source, query = (joint_features(target.networks.settler.encode(rgb)) for rgb in (r.rgb, picture))
-        return found_in_place(source, query, *object_cells(F.avg_pool2d(r.mask[:, None].float(), STRIDE).flatten(1)))
+        source, query = map(target.networks.settler.encode, (views.rendering.rgb, target.frame.crop(views.camera)))
+        return found_in_places(source, query, views.rendering.mask)
 
     return in_parts(place, T_cam_obj, len(T_cam_obj))

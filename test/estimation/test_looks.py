@@ -11,13 +11,14 @@ from flowpose_ros.errors import WeightsError
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.evidence import evidence
 from flowpose_ros.estimation.judge import judge, trust, witnesses
+from flowpose_ros.estimation import settle
 from flowpose_ros.estimation.batches import join
 from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, fitted_poses, refine_refpose
-from flowpose_ros.estimation.settle import SettleOptions, found_finely, settled, updated
+from flowpose_ros.estimation.settle import FINE_SIZE, SettleOptions, found_finely, nearer, settled, updated
 from flowpose_ros.estimation.support import flow_support, residual_covariance, spread_of
 from flowpose_ros.estimation.trail import Trail
 from flowpose_ros.estimation.views import FrameTensors, Shape
@@ -258,7 +259,19 @@ def test_of_rivals_the_one_that_finer_pixels_show_is_the_answer(target, poses, t
     assert (place[0] > place[1:] + 0.5).all()
 
 
-def test_finer_pixels_bring_near_poses_nearer_and_move_no_point_far(target, starts, truth):
+def test_between_rivals_that_are_nearly_even_the_score_before_the_step_decides(target, poses, truth):
+    both, options = poses[[1, 0]], (SettleOptions(), DepthOptions())  # half a turn off, and right
+    place = found_finely(target, nearer(target, target.look(both), FINE_SIZE, 1, options[1]))
+    behind = 2 * (place[1] - place[0]) - 0.2  # so much the scores make up for what finer pixels show, but for 0.2
+    for before, wrong in ((0.6, True), (0.0, False)):
+        said = iter([torch.tensor([before, 0.0]), torch.stack([behind, torch.zeros(())]), torch.tensor([9.0])])
+        trail = Trail(lambda look: torch.sigmoid(next(said)))
+        trail.add([target.look(both)])
+        answer = settled(target, trail, *options)
+        assert (errors(target, answer.T_cam_obj, truth).item() > 0.02) == wrong
+
+
+def test_finer_pixels_bring_near_poses_nearer_and_move_no_point_far(target, starts, truth, monkeypatch):
     far = target.frame.depth is None
     near = truth.repeat(2, 1, 1)
     near[:, 2, 3] += torch.tensor([0.004, -0.004])
@@ -271,6 +284,9 @@ def test_finer_pixels_bring_near_poses_nearer_and_move_no_point_far(target, star
     away[:, 0, 3] += target.shape.diameter
     moved = transform_points(updated(target, away, 192), points) - transform_points(away, points)
     assert moved.norm(dim=-1).max() < 0.7 * target.shape.diameter
+    assert not (updated(target, near, 192) == near).all()
+    monkeypatch.setattr(settle, "FARTHEST" if far else "FARTHEST_WITH_DEPTH", 0.001)
+    assert (updated(target, near, 192) == near).all()
 
 
 def test_a_trail_gives_distinct_poses_and_of_equals_the_later(target, starts):
@@ -364,7 +380,7 @@ def test_answers_have_a_refiner_of_their_own_where_there_is_one(tmp_path):
     networks = load_networks(str(tmp_path), "cpu")
     assert networks.settler is not networks.flow
     (tmp_path / "settle_s.safetensors").symlink_to(shipped_folder() / "settle_t.safetensors")
-    with pytest.raises(WeightsError, match="expected one file settle_.*, got settle_s.safetensors, settle_t.safetensors"):
+    with pytest.raises(WeightsError, match="one file settle_.*, got settle_s.safetensors, settle_t.safetensors"):
         load_networks(str(tmp_path), "cpu")
     for name in "st":
         (tmp_path / f"settle_{name}.safetensors").unlink()

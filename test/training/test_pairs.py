@@ -199,7 +199,7 @@ def test_a_sample_is_the_same_whoever_makes_it():
 
 
 def reach(batch):
-    """How far [B] the outermost points of an object are from the middle of its crop at the start, shares of the half."""
+    """How far [B] the outermost points of an object are from the middle of its crop at the start, shares of its half."""
     seen = batch.points @ batch.T_init[:, :3, :3].mT + batch.T_init[:, None, :3, 3]
     return (project(seen, batch.K) - (SIZE - 1) / 2).abs().amax((1, 2)) / (SIZE / 2)
 
