@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import matplotlib
@@ -37,7 +38,8 @@ SECONDS = "s per step"
 
 @dataclass(frozen=True)
 class Budget:
-    """What all runs of a table have in common; features: hash of the weights that they begin with, if any."""
+    """What all runs of a table have in common; features: hash of the weights that they begin with, if any; made_on:
+    whether samples come from "workers" or are made on the "device"."""
 
     crop: int
     steps: int
@@ -45,6 +47,7 @@ class Budget:
     samples: int
     held_out: int
     features: str | None
+    made_on: str = "workers"
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Run:
 
 
 class Samples:
-    """The samples of an ablation, in files of a folder: those of each seed and the held-out ones."""
+    """The samples of an ablation, those of each seed and the held-out ones; what workers make is kept in files of a
+    folder."""
 
     def __init__(self, family: Family, budget: Budget, folder: Path, workers: int) -> None:
         self.family, self.budget, self.folder, self.workers = family, budget, folder, workers
@@ -72,16 +76,20 @@ class Samples:
         return self._kept("held_out", HELD_OUT_SEED, self.budget.held_out)
 
     def _kept(self, objects: str, seed: int, count: int) -> list:
-        kind, crop = self.family.sample, self.budget.crop
-        return kept_samples(self.folder / f"{kind.__name__}_{objects}_{seed}_{crop}px_{count}.pt", kind,
-                            self.family.stream(seed, crop, family=objects), count, self.workers, self.family.device)
+        family, kind = self.family, self.family.sample
+        made = family.made(seed, objects, self.workers, self.budget.made_on)
+        if self.budget.made_on == "device":  # as fast as files are read
+            return list(islice(made, count))
+        return kept_samples(self.folder / f"{kind.__name__}_{objects}_{seed}_{self.budget.crop}px_{count}.pt", kind, made,
+                            count, family.device)
 
 
 def ablate(family: Family, budget: Budget, variants: list[str], seeds: list[int], results: Path, workers: int
            ) -> list[Run]:
     """Make the runs that `results` does not have, one line each, and return those of all variants and seeds.
 
-    Raises ValueError when a variant is unknown, or when there are fewer samples than a batch has.
+    Raises ValueError when a variant is unknown, when there are fewer samples than a batch has, or when samples of the
+    family are not made where the budget says.
     """
     unknown = [name for name in variants if name not in family.variants]
     if unknown:
@@ -187,13 +195,14 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=200, help="pairs of held-out objects to measure on")
     parser.add_argument("--crop", type=int, default=128, help="side of the pictures, pixels")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--made-on", default="workers", choices=("workers", "device"), help="where samples are made")
     parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network")
     parser.add_argument("--folder", type=Path, default=Path("runs/ablation"), help="samples, results, figure")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     budget = Budget(args.crop, args.steps, args.batch, args.samples, args.held_out,
-                    args.features and file_hash(args.features))
+                    args.features and file_hash(args.features), args.made_on)
     try:
         family = FAMILIES[args.family](args.features, args.crop, args.device)
         runs = ablate(family, budget, args.variants or list(family.variants), args.seeds,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,21 +13,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from training.pairs import PairStream, batches_of
-
 Sample = TypeVar("Sample")
 
 
-def kept_samples(path: Path, kind: type[Sample], stream: PairStream, count: int, workers: int, device: str
-                 ) -> list[Sample]:
-    """The first `count` samples of a stream, of class `kind`, on a device; read from `path` where that exists, else
-    made by `workers` processes and written there. Whoever names the file sees to it that its name tells what is in it.
+def kept_samples(path: Path, kind: type[Sample], made: Iterable[Sample], count: int, device: str) -> list[Sample]:
+    """The first `count` samples of `made`, of class `kind`, on a device; read from `path` where that exists, else
+    made and written there. Whoever names the file sees to it that its name tells what is in it.
     """
     if not path.exists():
-        made = islice(chain.from_iterable(batches_of(stream, workers, list)), count)
         # Copies: what a worker hands over keeps a file open for each tensor.
         samples = [{name: value.clone() for name, value in vars(sample).items()}
-                   for sample in tqdm(made, total=count, unit="sample", desc=path.stem, mininterval=10)]
+                   for sample in tqdm(islice(made, count), total=count, unit="sample", desc=path.stem, mininterval=10)]
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         torch.save(samples, part)

@@ -4,8 +4,9 @@ its template classifier."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from flowpose_ros.estimation.batches import take
 from flowpose_ros.geometry.ransac import P3pProblem, RansacOptions, run_ransac
 from flowpose_ros.geometry.transforms import transform_points
 from flowpose_ros.networks.encoder import Encoder
@@ -20,10 +22,11 @@ from flowpose_ros.networks.flow import SIZES, GenFlow, GenFlowConfig, Update
 from flowpose_ros.networks.geometry_net import GeometryConfig, GeometryNet
 from flowpose_ros.networks.scorer import Scorer, cell_cover
 from flowpose_ros.networks.weights import load_network
+from training.device_pairs import device_batches
 from training.geometry_loss import true_geometry
 from training.learner import Figures, Loss
 from training.losses import LossWeights, field_losses, masked_mean, view_of
-from training.pairs import PairBatch, PairStream, collate
+from training.pairs import PairBatch, PairStream, batches_of, collate
 from training.reuse import quarter_turned
 from training.train_geometry import GeometryLoss, GeometryTraining
 from training.train_refiner import RefinerLoss, RefinerTraining
@@ -38,6 +41,10 @@ CROPS_PER_INLIER = 32
 """A crop has so many times the pixels of RANSAC's inlier distance: 4 of 128, as others have 4 to 10 of 256."""
 RIGHT = 0.1
 """Share of the diameter within which a pose is right."""
+MEASURED = 50
+"""Held-out samples that are measured at once."""
+MADE = 128
+"""Samples that a device makes at once."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,20 @@ class Family(ABC):
             raise ValueError("features: expected the weights of a refiner, on whose features is learnt; got none")
         return self.refiner
 
+    def made(self, seed: int, objects: str, workers: int, made_on: str) -> Iterable:
+        """Samples of a seed with objects "train" or "held_out", endless: made by so many `workers`, or on the "device".
+
+        Raises ValueError when samples of this kind are not made on a device.
+        """
+        if made_on == "workers":
+            return chain.from_iterable(batches_of(self.stream(seed, self.crop, family=objects), workers, list))
+        if self.sample is not PairBatch:
+            raise ValueError(f"made on: expected workers, as {self.sample.__name__}s are made by them alone; "
+                             f"got {made_on}")
+        each = torch.arange(MADE, device=self.device)[:, None]
+        return (take(batch, index) for batch in device_batches(
+            self.stream(seed, self.crop, family=objects, batch=MADE), self.device) for index in each)
+
     @abstractmethod
     def course(self, steps: int, batch: int) -> PairTraining:
         """Rates and phases of a run."""
@@ -78,8 +99,10 @@ class Family(ABC):
         """A variant before it has learnt, of random numbers but for the features."""
 
     def join(self, samples: list, rng: np.random.Generator):
-        """A batch to learn from, each of its samples turned by some quarter turns."""
-        return collate([quarter_turned(sample, int(rng.integers(4))) for sample in samples])
+        """A batch to learn from, each of its samples turned by some quarter turns; those of equal turns together."""
+        turns = rng.integers(4, size=len(samples))
+        alike = {turn: collate([samples[i] for i in np.flatnonzero(turns == turn)]) for turn in np.unique(turns)}
+        return collate([quarter_turned(batch, int(turn)) for turn, batch in alike.items()])
 
     @abstractmethod
     def figures(self, name: str, network: nn.Module, samples: list) -> dict[str, float]:
@@ -130,12 +153,12 @@ class RefinerFamily(Family):
 
     @torch.no_grad()
     def figures(self, name: str, network: nn.Module, samples: list[PairBatch]) -> dict[str, float]:
-        errors, poses = [], []
-        for sample in samples:
-            last = network(network.encode(sample.query_rgb), view_of(sample))[-1]
-            errors.append(float(field_losses(last, sample)[-1]))
-            poses.append(ransac_pose(last, sample) if self.variants[name].ransac else last.T_crop_obj)
-        return pose_figures(poses, samples) | {"flow error, px": float(np.mean(errors))}
+        errors, poses, batches = [], [], measured_batches(samples)
+        for batch in batches:
+            last = network(network.encode(batch.query_rgb), view_of(batch))[-1]
+            errors.append(float(field_losses(last, batch)[-1]))
+            poses.append(ransac_pose(last, batch) if self.variants[name].ransac else last.T_crop_obj)
+        return pose_figures(poses, batches) | {"flow error, px": weighted(errors, batches)}
 
 
 def ransac_pose(update: Update, sample: PairBatch) -> torch.Tensor:
@@ -149,14 +172,24 @@ def ransac_pose(update: Update, sample: PairBatch) -> torch.Tensor:
     return torch.where(found.found[:, None, None], found.T, sample.T_init)
 
 
-def pose_figures(poses: list[torch.Tensor], samples: list[PairBatch]) -> dict[str, float]:
-    """How near poses [1,4,4] are to the truth of their samples, and how near these had started.
+def measured_batches(samples: list[PairBatch]) -> list[PairBatch]:
+    """Batches of at most MEASURED of samples that are batches of one."""
+    return [collate(samples[first:first + MEASURED]) for first in range(0, len(samples), MEASURED)]
+
+
+def weighted(means: list[float], batches: list[PairBatch]) -> float:
+    """The mean of batches' means, by their samples."""
+    return float(np.average(means, weights=[len(batch.K) for batch in batches]))
+
+
+def pose_figures(poses: list[torch.Tensor], batches: list[PairBatch]) -> dict[str, float]:
+    """How near poses [B,4,4] are to the truth of their batches, and how near these had started.
 
     Errors are mean distances of model points, shares of the diameter; the truth of a symmetric object is that nearest
     to its start.
     """
-    before, after = (np.array([float(add(T, sample)) for T, sample in zip(found, samples)])
-                     for found in ([sample.T_init for sample in samples], poses))
+    before, after = (torch.cat([add(T, batch) for T, batch in zip(found, batches)]).cpu().numpy()
+                     for found in ([batch.T_init for batch in batches], poses))
     return {f"< {RIGHT} d": float((after < RIGHT).mean()), "median, d": float(np.median(after)),
             f"start < {RIGHT} d": float((before < RIGHT).mean())}
 
@@ -191,14 +224,14 @@ class GeometryFamily(Family):
 
     @torch.no_grad()
     def figures(self, name: str, network: nn.Module, samples: list[PairBatch]) -> dict[str, float]:
-        errors, poses = [], []
-        for sample in samples:
-            query, source = (self.refiner.encode(rgb) for rgb in (sample.query_rgb, sample.render_rgb))
-            said = network(query, source, view_of(sample))
-            truth, visible = true_geometry(sample, said.pixel)
+        errors, poses, batches = [], [], measured_batches(samples)
+        for batch in batches:
+            query, source = (self.refiner.encode(rgb) for rgb in (batch.query_rgb, batch.render_rgb))
+            said = network(query, source, view_of(batch))
+            truth, visible = true_geometry(batch, said.pixel)
             errors.append(float(masked_mean((said.xyz - truth).norm(dim=1, keepdim=True), visible)))
             poses.append(said.T_crop_obj)
-        return pose_figures(poses, samples) | {"points' error, radii": float(np.mean(errors))}
+        return pose_figures(poses, batches) | {"points' error, radii": weighted(errors, batches)}
 
 
 class OnImages(nn.Module):

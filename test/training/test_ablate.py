@@ -6,6 +6,8 @@ import json
 import os
 import resource
 from dataclasses import replace
+from functools import partial
+from itertools import chain, islice
 
 import numpy as np
 import pytest
@@ -14,9 +16,12 @@ import torch
 from flowpose_ros.networks.flow import Update
 from flowpose_ros.networks.update import FlowField
 from flowpose_ros.networks.weights import shipped_folder
+from training import variants
 from training.ablate import Budget, Run, ablate, draw_bars, figures_by_variant, mean_and_spread, table_of
+from training.device_pairs import device_batches
 from training.kept import drawn, kept_samples
-from training.pairs import PairBatch, PairMaker, PairStream
+from training.pairs import PairBatch, PairMaker, PairStream, batches_of
+from training.reuse import quarter_turned
 from training.variants import FAMILIES, add, ransac_pose
 
 REFINER = shipped_folder() / "genflow_t.safetensors"
@@ -127,20 +132,51 @@ def test_the_distance_of_a_shifted_pose_is_its_shift(sample):
 
 
 def test_kept_samples_are_made_once(tmp_path):
-    made = kept_samples(tmp_path / "few.pt", PairBatch, PairStream(5, 64), 3, 0, "cpu")
+    made = kept_samples(tmp_path / "few.pt", PairBatch, PairStream(5, 64), 3, "cpu")
     before = (tmp_path / "few.pt").stat().st_mtime_ns
-    again = kept_samples(tmp_path / "few.pt", PairBatch, PairStream(6, 64), 3, 0, "cpu")
+    again = kept_samples(tmp_path / "few.pt", PairBatch, PairStream(6, 64), 3, "cpu")
     assert len(made) == 3 and (tmp_path / "few.pt").stat().st_mtime_ns == before
     for sample, other in zip(made, again):
         torch.testing.assert_close(vars(sample), vars(other), rtol=0, atol=0)
     torch.testing.assert_close(vars(made[1]), vars(PairMaker(5, 64).sample(1)), rtol=0, atol=0)
 
 
+def test_samples_made_on_the_device_are_batches_of_one_and_always_the_same(monkeypatch):
+    monkeypatch.setattr(variants, "device_batches", partial(device_batches, procedural=8, pictures=4))
+    monkeypatch.setattr(variants, "MADE", 4)
+    family = FAMILIES["genflow"](REFINER, SHORT.crop, "cpu")
+    (first, second), (again, _) = (list(islice(family.made(4, "train", 0, "device"), 2)) for _ in range(2))
+    assert first.query_rgb.shape == (1, 3, SHORT.crop, SHORT.crop)
+    torch.testing.assert_close(vars(first), vars(again), rtol=0, atol=0)
+    assert not torch.equal(first.T_gt, second.T_gt)
+    with pytest.raises(ValueError, match="expected workers, as ScorerSamples are made by them alone; got device"):
+        FAMILIES["scorer"](REFINER, SHORT.crop, "cpu").made(4, "train", 0, "device")
+
+
+def test_a_batch_to_learn_from_is_its_samples_turned(sample):
+    family = FAMILIES["genflow"](REFINER, SHORT.crop, "cpu")
+    batch = family.join([sample] * 12, np.random.default_rng(0))
+    assert len(batch.K) == 12
+    turned = [quarter_turned(sample, turn).query_rgb[0] for turn in range(4)]
+    found = [[i for i, picture in enumerate(turned) if torch.equal(picture, rgb)] for rgb in batch.query_rgb]
+    assert all(len(which) == 1 for which in found) and len({which for which, in found}) > 2
+
+
+def test_batches_are_measured_as_their_samples_are(sample):
+    family = FAMILIES["genflow"](REFINER, SHORT.crop, "cpu")
+    other = replace(sample, T_init=sample.T_gt)
+    together, *alone = (family.figures("all", family.refiner, samples)
+                        for samples in ([sample, sample, other], [sample], [other]))
+    for name in ("< 0.1 d", "start < 0.1 d"):
+        assert together[name] == pytest.approx((2 * alone[0][name] + alone[1][name]) / 3)
+
+
 def test_more_samples_are_kept_than_files_may_be_open(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 60, hard))
     try:
-        made = kept_samples(tmp_path / "many.pt", PairBatch, PairStream(5, 32), 8, 1, "cpu")  # of 17 tensors each
+        made = kept_samples(tmp_path / "many.pt", PairBatch, chain.from_iterable(batches_of(PairStream(5, 32), 1, list)),
+                            8, "cpu")  # of 17 tensors each
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert len(made) == 8
