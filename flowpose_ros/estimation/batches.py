@@ -14,15 +14,27 @@ Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
 
+def mapped(work: Callable[[torch.Tensor], torch.Tensor], record: Batch) -> Batch:
+    """A record with `work` done on each tensor in it, in order, records and tuples in it included."""
+    if isinstance(record, torch.Tensor):
+        return work(record)
+    if isinstance(record, tuple):
+        return tuple(mapped(work, part) for part in record)
+    if is_dataclass(record):
+        return replace(record, **{f.name: mapped(work, getattr(record, f.name)) for f in fields(record)})
+    return record
+
+
+def tensors_of(record: Batch) -> list[torch.Tensor]:
+    """The tensors of a record, in the order of `mapped`."""
+    found: list[torch.Tensor] = []
+    mapped(lambda tensor: found.append(tensor) or tensor, record)
+    return found
+
+
 def take(record: Batch, index: torch.Tensor) -> Batch:
     """A record of batches with only the items `index` [M] of each tensor in it, records and tuples in it included."""
-    if isinstance(record, torch.Tensor):
-        return record[index]
-    if isinstance(record, tuple):
-        return tuple(take(part, index) for part in record)
-    if is_dataclass(record):
-        return replace(record, **{f.name: take(getattr(record, f.name), index) for f in fields(record)})
-    return record
+    return mapped(lambda tensor: tensor[index], record)
 
 
 def join(records: Sequence[Batch]) -> Batch:

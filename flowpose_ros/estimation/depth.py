@@ -13,6 +13,8 @@ from flowpose_ros.geometry.camera import back_project, pixel_grid
 from flowpose_ros.geometry.ransac import KabschProblem, RansacOptions, run_ransac
 from flowpose_ros.options import option
 
+Length = float | torch.Tensor
+"""Metres: one for all poses, or [B] for poses of different objects."""
 MIN_SHIFT_PIXELS = 20
 FREE_SPACE = 3.0
 """How much more a pixel that the sensor looked through counts than one that agrees."""
@@ -33,22 +35,32 @@ class DepthOptions:
     icp_gate_m: float = option(0.02, "first distance gate of the final fit in metres, at least", low=0.001)
     icp_gate_of_diameter: float = option(0.1, "first gate as a part of the diameter, at least", low=0.0, high=1.0)
 
-    def inlier_distance(self, diameter: float) -> float:
+    def inlier_distance(self, diameter: Length) -> Length:
         """Distance in metres below which a measured point belongs to an object of this diameter."""
-        return max(self.inlier_m, self.inlier_of_diameter * diameter)
+        return at_least(self.inlier_m, self.inlier_of_diameter * diameter)
 
-    def agreement_distance(self, diameter: float) -> float:
+    def agreement_distance(self, diameter: Length) -> Length:
         """Difference in metres below which a rendered and a measured depth agree; more than an inlier's, for a pose may
         be right and not yet fitted."""
         return 1.5 * self.inlier_distance(diameter)
 
-    def icp_gate(self, diameter: float) -> float:
+    def icp_gate(self, diameter: Length) -> Length:
         """Distance in metres within which the first ICP step looks for the surface."""
-        return max(self.icp_gate_m, self.icp_gate_of_diameter * diameter)
+        return at_least(self.icp_gate_m, self.icp_gate_of_diameter * diameter)
+
+
+def at_least(least: float, length: Length) -> Length:
+    """A length, or each of several [B], no shorter than `least`."""
+    return length.clamp_min(least) if isinstance(length, torch.Tensor) else max(least, length)
+
+
+def per_pixel(length: Length) -> Length:
+    """A length for B images [B,H,W]: one for all, or of each."""
+    return length[:, None, None] if isinstance(length, torch.Tensor) else length
 
 
 def fit_depth(xyz: torch.Tensor, pixel_target: torch.Tensor, certainty: torch.Tensor, valid: torch.Tensor,
-              depth_crop: torch.Tensor, K: torch.Tensor, T_init: torch.Tensor, diameter: float,
+              depth_crop: torch.Tensor, K: torch.Tensor, T_init: torch.Tensor, diameter: Length,
               options: DepthOptions, generator: torch.Generator
               ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """T_crop_obj [B,4,4] of 3D-3D pairs made by flow and depth, inlier ratio [B] and ok [B] bool.
@@ -62,7 +74,7 @@ def fit_depth(xyz: torch.Tensor, pixel_target: torch.Tensor, certainty: torch.Te
     usable = (valid & (certainty > options.min_certainty)).flatten(1) & (z > 0)
     # What a network says about unused pixels need not be finite.
     measured = torch.where(usable[..., None], back_project(pixels, z, K), torch.zeros_like(pixels[..., :1]))
-    threshold = torch.full_like(z[:, 0], options.inlier_distance(diameter))
+    threshold = torch.ones_like(z[:, 0]) * options.inlier_distance(diameter)
     problem = KabschProblem(xyz.flatten(2).transpose(1, 2), measured, usable, threshold)
     fit = run_ransac(problem, RansacOptions(hypotheses=options.hypotheses), generator)
     ok = ((fit.inlier.sum(1) >= options.min_inliers) & (fit.inlier_ratio >= options.min_inlier_ratio))
@@ -90,9 +102,10 @@ class DepthShares:
 
 
 def depth_shares(render_depth: torch.Tensor, mask: torch.Tensor, observed: torch.Tensor,
-                 tolerance: float) -> DepthShares:
+                 tolerance: Length) -> DepthShares:
     """How rendered and measured depth compare; render_depth, observed [B,S,S] metres (0: not measured);
     mask [B,S,S] bool rendered pixels; tolerance metres."""
+    tolerance = per_pixel(tolerance)
     seen = mask & (observed > 0)
     difference = observed - render_depth
     count = seen.sum((1, 2)).clamp_min(1)

@@ -19,7 +19,7 @@ from flowpose_ros.estimation.hypotheses import Hypotheses
 from flowpose_ros.estimation.judge import judge, trust
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
-from flowpose_ros.estimation.networks import load_networks
+from flowpose_ros.estimation.networks import Networks, load_networks
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
 from flowpose_ros.estimation.select import SAME, best_of, distinct_best, rigid, symmetric
@@ -100,6 +100,11 @@ class Estimator:
             self._networks.need_geometry()
         self._renderer = self.renderer()
         self._prepared: dict[str, Prepared] = {}
+
+    @property
+    def networks(self) -> Networks:
+        """What it estimates with."""
+        return self._networks
 
     def renderer(self) -> Renderer:
         """A renderer where the networks run, for one thread."""

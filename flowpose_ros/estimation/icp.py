@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from flowpose_ros.estimation.depth import DepthOptions, depth_at
+from flowpose_ros.estimation.depth import DepthOptions, Length, depth_at
 from flowpose_ros.geometry.camera import back_project, project
+from flowpose_ros.geometry.spd import inverse_spd6
 from flowpose_ros.geometry.transforms import exp_so3, make_transform, transform_points
 
 MAX_ROTATION = 0.1745
@@ -19,7 +20,7 @@ GRAZING = 0.15
 
 @torch.no_grad()
 def refine_icp(xyz: torch.Tensor, normal_cam: torch.Tensor, mask: torch.Tensor, T_render: torch.Tensor,
-               depth_crop: torch.Tensor, K: torch.Tensor, T_init: torch.Tensor, diameter: float,
+               depth_crop: torch.Tensor, K: torch.Tensor, T_init: torch.Tensor, diameter: Length,
                options: DepthOptions) -> torch.Tensor:
     """T_crop_obj [B,4,4] moved from T_init until the rendered surface fits the measured one.
 
@@ -29,6 +30,7 @@ def refine_icp(xyz: torch.Tensor, normal_cam: torch.Tensor, mask: torch.Tensor, 
     more of the surface within `inlier_distance`, or where too little of it is measured. What the
     visible surface does not fix (a plate seen from above slides) stays nearly as it was.
     """
+    diameter = torch.ones_like(T_init[:, 0, 0]) * diameter
     index = _spread(mask, options.icp_points)
     points, normal_obj = _take(xyz, index), _take(normal_cam, index) @ T_render[:, :3, :3]
     near = options.inlier_distance(diameter)
@@ -64,8 +66,9 @@ def _associate(p: torch.Tensor, depth: torch.Tensor, K: torch.Tensor) -> tuple[t
 
 
 def _step(points: torch.Tensor, normal_obj: torch.Tensor, used: torch.Tensor, depth: torch.Tensor,
-          K: torch.Tensor, T: torch.Tensor, gate: float, radius: float, min_points: int) -> torch.Tensor:
-    """T [B,4,4] after one robust Gauss-Newton step about the points' mean, lengths in radii."""
+          K: torch.Tensor, T: torch.Tensor, gate: torch.Tensor, radius: torch.Tensor, min_points: int) -> torch.Tensor:
+    """T [B,4,4] after one robust Gauss-Newton step about the points' mean, lengths in radii [B]."""
+    gate, radius = gate[:, None], radius[:, None]
     p, n = transform_points(T, points), normal_obj @ T[:, :3, :3].transpose(1, 2)
     q, measured = _associate(p, depth, K)
     facing = -(n * torch.nn.functional.normalize(p, dim=-1)).sum(-1) > GRAZING
@@ -73,12 +76,12 @@ def _step(points: torch.Tensor, normal_obj: torch.Tensor, used: torch.Tensor, de
     paired = used & measured & facing & ((q - p).norm(dim=-1) < 2 * gate) & (distance.abs() < gate)
     weight = (1 - (distance / gate).square()).clamp_min(0).square() * paired  # Tukey's biweight
     centre = p.mean(1, keepdim=True)
-    J = torch.cat([n, torch.linalg.cross((p - centre) / radius, n)], -1)
+    J = torch.cat([n, torch.linalg.cross((p - centre) / radius[..., None], n)], -1)
     weighted = weight[..., None] * J
     hold = DAMPING * weight.sum(1).clamp_min(1e-6)
     A = weighted.transpose(1, 2) @ J + torch.diag_embed(hold[:, None].expand(-1, 6))
     g = (weighted.transpose(1, 2) @ (distance / radius)[..., None])[..., 0]
-    step = torch.linalg.solve(A, g) * (paired.sum(1) >= min_points)[:, None]
+    step = (inverse_spd6(A)[0] @ g[..., None])[..., 0] * (paired.sum(1) >= min_points)[:, None]
     move, turn = _capped(step[:, :3], MAX_TRANSLATION) * radius, _capped(step[:, 3:], MAX_ROTATION)
     R = exp_so3(turn)
     about = make_transform(R, move + centre[:, 0] - (R @ centre[:, 0, :, None])[..., 0])
@@ -91,9 +94,9 @@ def _capped(v: torch.Tensor, longest: float) -> torch.Tensor:
 
 
 def _support(points: torch.Tensor, used: torch.Tensor, depth: torch.Tensor, K: torch.Tensor,
-             T: torch.Tensor, gate: float) -> torch.Tensor:
+             T: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
     """Scores [B]: points whose measured depth is near, each by how near."""
     p = transform_points(T, points)
     q, measured = _associate(p, depth, K)
-    share = (q - p)[..., 2] / gate
+    share = (q - p)[..., 2] / gate[:, None]
     return ((1 - share.square()).clamp_min(0) * (used & measured)).sum(1)

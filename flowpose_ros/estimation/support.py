@@ -9,9 +9,10 @@ import torch
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.networks import CROP_SIZE
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update
-from flowpose_ros.estimation.views import Shape, Views
+from flowpose_ros.estimation.views import Shape, Shapes, Views
 from flowpose_ros.geometry.camera import project
 from flowpose_ros.geometry.pnp import PnpProblem, from_transform, normalise_weights, pose_covariance
+from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.geometry.transforms import skew, transform_points
 from flowpose_ros.networks.flow import Update
 
@@ -38,7 +39,8 @@ def flow_support(target: Target, look: Look, options: GenFlowOptions) -> Support
     spread = spread_of(target.shape, residual, look.views)
     # Where no flow says anything, there are no residuals either.
     spread = torch.where(weight.sum((1, 2, 3)) > 0, spread, torch.inf)
-    return Support(inlier_ratio, widened(target, residual, look.views), spread)
+    stretch = target.networks.pose_score.stretch[int(target.frame.depth is not None)]
+    return Support(inlier_ratio, widened(residual, stretch, target.shape.model.symmetries, look.T_cam_obj), spread)
 
 
 def supporting(update: Update, T_crop_obj: torch.Tensor, K: torch.Tensor, inlier_px: float) -> torch.Tensor:
@@ -49,26 +51,19 @@ def supporting(update: Update, T_crop_obj: torch.Tensor, K: torch.Tensor, inlier
     return (update.pixel + update.field.flow - reprojected).norm(dim=1, keepdim=True) < inlier_px
 
 
-def covariance(target: Target, update: Update, views: Views) -> torch.Tensor:
-    """Covariance [B,6,6] of (translation, rotation vector) about the mesh's origin, camera axes (see `widened`)."""
-    return widened(target, residual_covariance(target.shape, update, views), views)
+def widened(residual: torch.Tensor, stretch: torch.Tensor | float, symmetries: SymmetryGroup, T_cam_obj: torch.Tensor
+            ) -> torch.Tensor:
+    """Covariance [B,6,6] of poses T_cam_obj [B,4,4]: that of the flow's residuals [B,6,6], as many times wider as right
+    poses were found to be off, and wide along axes of revolution, about which nothing tells a turn."""
+    return stretch * residual + symmetries.free_covariance(T_cam_obj)
 
 
-def widened(target: Target, residual: torch.Tensor, views: Views) -> torch.Tensor:
-    """Covariance [B,6,6]: that of the flow's residuals [B,6,6], as much wider as right poses were found to be off, and
-    wide along axes of revolution, about which nothing tells a turn."""
-    stretch = target.networks.pose_score.stretch[int(target.frame.depth is not None)]
-    free = target.shape.model.symmetries.free_covariance(views.camera.to_camera(views.T_crop_obj))
-    return stretch * residual + free
-
-
-def residual_covariance(shape: Shape, update: Update, views: Views) -> torch.Tensor:
+def residual_covariance(shape: Shape | Shapes, update: Update, views: Views) -> torch.Tensor:
     """Covariance [B,6,6] of (translation, rotation vector) about the mesh's origin, camera axes, by the residuals of
     the flow."""
     B = len(views.T_crop_obj)
-    radius = shape.center.new_full((B,), shape.radius)
-    center = shape.center.expand(B, 3)
-    points = (update.xyz - shape.center[:, None, None]) / shape.radius
+    radius, center = shape.center.new_ones(B) * shape.radius, shape.center.expand(B, 3)
+    points = (update.xyz - center[:, :, None, None]) / radius[:, None, None, None]
     problem = PnpProblem(points.flatten(2).transpose(1, 2),
                          (update.field.flow + update.pixel).flatten(2).transpose(1, 2),
                          normalise_weights(update.weight.flatten(2).transpose(1, 2)), views.camera.K, float(CROP_SIZE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,9 @@ from flowpose_ros.geometry.camera import CropCamera, depth_to_crop, sample_crop
 from flowpose_ros.geometry.crops import PADDING, crop_for_poses
 from flowpose_ros.networks.flow import RenderView
 from flowpose_ros.objects.catalogue import ObjectModel
+from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.records import Frame
-from flowpose_ros.rendering.renderer import Renderer, Rendering
+from flowpose_ros.rendering.renderer import Renderer, Rendering, render_each
 
 FARTHEST = 1000.0
 """Metres; what a depth image says beyond is noise, whose squares may be no numbers any more."""
@@ -65,6 +67,23 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Shapes:
+    """B objects, each with a pose of its own: as `Shape`, points [B,N,3], center [B,3], radius, diameter [B]."""
+
+    points: torch.Tensor
+    center: torch.Tensor
+    radius: torch.Tensor
+    diameter: torch.Tensor
+
+    @staticmethod
+    def of(shapes: Sequence[Shape]) -> Shapes:
+        """Several objects together."""
+        points, center = (torch.stack([getattr(shape, name) for shape in shapes]) for name in ("points", "center"))
+        radius, diameter = center.new_tensor([(shape.radius, shape.diameter) for shape in shapes]).unbind(1)
+        return Shapes(points, center, radius, diameter)
+
+
+@dataclass(frozen=True)
 class Views:
     """B hypotheses rendered in their own crops: camera, T_crop_obj [B,4,4], rendering."""
 
@@ -80,15 +99,23 @@ class Views:
         rendering = renderer.render(shape.model.mesh, T_crop_obj, camera.K, (size, size))
         return Views(camera, T_crop_obj, rendering)
 
-    def network_view(self, shape: Shape) -> RenderView:
+    @staticmethod
+    def render_each(meshes: Sequence[Mesh], shapes: Shapes, T_cam_obj: torch.Tensor, renderer: Renderer, size: int
+                    ) -> Views:
+        """Crop around and render each of B objects in its pose T_cam_obj [B,4,4]."""
+        camera = crop_for_poses(shapes.points, T_cam_obj, size)
+        T_crop_obj = camera.to_crop(T_cam_obj)
+        return Views(camera, T_crop_obj, render_each(renderer, meshes, T_crop_obj, camera.K, (size, size)))
+
+    def network_view(self, shape: Shape | Shapes) -> RenderView:
         """The same views as the flow network takes them."""
         B, r = len(self.T_crop_obj), self.rendering
         return RenderView(r.rgb, r.normal, r.xyz, r.mask, self.camera.K, self.T_crop_obj,
-                          shape.center.expand(B, 3), shape.center.new_full((B,), shape.radius))
+                          shape.center.expand(B, 3), shape.center.new_ones(B) * shape.radius)
 
 
-def sane(T_crop: torch.Tensor, views: Views, shape: Shape) -> torch.Tensor:
+def sane(T_crop: torch.Tensor, views: Views, shape: Shape | Shapes) -> torch.Tensor:
     """Poses [B,4,4] that are finite and in front of the camera; the rendered ones elsewhere."""
-    z = T_crop[:, 2, :3] @ shape.center + T_crop[:, 2, 3]
+    z = (T_crop[:, 2, :3] * shape.center).sum(1) + T_crop[:, 2, 3]
     good = torch.isfinite(T_crop).all(-1).all(-1) & (z > 1.05 * shape.radius)
     return torch.where(good[:, None, None], T_crop, views.T_crop_obj)

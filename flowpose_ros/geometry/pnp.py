@@ -127,7 +127,7 @@ def pose_covariance(problem: PnpProblem, R: torch.Tensor, t: torch.Tensor, radiu
     variance = residual.square().sum((1, 2)) / (count - 6).clamp_min(1) * correlated_points
     diagonal = H.diagonal(dim1=1, dim2=2)
     A = H + torch.diag_embed(1e-6 * diagonal.amax(1, keepdim=True).expand_as(diagonal) + 1e-12)
-    covariance = torch.linalg.inv(A) * variance[:, None, None]
+    covariance = inverse_spd6(A)[0] * variance[:, None, None]
     scale = torch.cat([radius[:, None].expand(-1, 3), torch.ones_like(radius)[:, None].expand(-1, 3)], 1)
     return covariance * scale[:, :, None] * scale[:, None, :]
 

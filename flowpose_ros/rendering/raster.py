@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.rendering.rasterise import Visible, visible_triangles
-from flowpose_ros.rendering.renderer import Rendering, check_views
+from flowpose_ros.rendering.renderer import Rendering, check_meshes, check_views, joined
 from flowpose_ros.rendering.shading import TEMPLATE_AMBIENT, corner_table
 
 TRIANGLES = 1 << 20
@@ -37,6 +38,24 @@ class MeshTable:
         arrays = corner_table(mesh), mesh.face_texture.astype(np.int64), texels, np.column_stack([first, sizes])
         return cls(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
 
+    @classmethod
+    def join(cls, tables: Sequence[MeshTable]) -> MeshTable:
+        """The tables of several meshes as one, their triangles one mesh after the other."""
+        texels, pages = (np.cumsum([0] + [len(getattr(table, name)) for table in tables])[:-1].tolist()
+                         for name in ("texels", "pages"))
+        moved = [cls(t.table, torch.where(t.texture >= 0, t.texture + page, -1), t.texels,
+                     t.pages + t.pages.new_tensor([texel, 0, 0])) for t, texel, page in zip(tables, texels, pages)]
+        return cls(*(torch.cat([getattr(t, name) for t in moved]) for name in ("table", "texture", "texels", "pages")))
+
+
+@dataclass(frozen=True)
+class Together:
+    """The tables of meshes as one, and which of them [F] each triangle is of."""
+
+    meshes: tuple[Mesh, ...]
+    table: MeshTable
+    owner: torch.Tensor
+
 
 class RasterRenderer:
     """Renderer protocol by rasterising in torch, on a device or, None, on that of the poses; keeps the tables of meshes
@@ -45,6 +64,7 @@ class RasterRenderer:
     def __init__(self, device: torch.device | None = None) -> None:
         self._device = device
         self._tables: weakref.WeakKeyDictionary[Mesh, dict[torch.device, MeshTable]] = weakref.WeakKeyDictionary()
+        self._last: Together | None = None
 
     def table(self, mesh: Mesh, device: torch.device) -> MeshTable:
         """The mesh on a device; made at the first call."""
@@ -61,8 +81,31 @@ class RasterRenderer:
         table = self.table(mesh, T.device)
         views = max(1, TRIANGLES // max(1, len(table.table)))
         parts = [_render(table, T[i:i + views], K[i:i + views], size) for i in range(0, max(1, len(T)), views)]
-        return Rendering(*(torch.cat([getattr(part, name) for part in parts])
-                           for name in ("rgb", "depth", "normal", "xyz", "mask")))
+        return joined(parts)
+
+    def render_each(self, meshes: Sequence[Mesh], T_cam_obj: torch.Tensor, K: torch.Tensor,
+                    size: tuple[int, int]) -> Rendering:
+        """Render view i of meshes[i] (see rendering.renderer.render_each)."""
+        check_views(T_cam_obj, K, size)
+        check_meshes(meshes, K)
+        if sum(len(mesh.faces) for mesh in meshes) > TRIANGLES:
+            return joined([self.render(mesh, T_cam_obj[i:i + 1], K[i:i + 1], size) for i, mesh in enumerate(meshes)])
+        T, K = (x.detach().to(self._device or x.device, torch.float32) for x in (T_cam_obj, K))
+        whole = self._together(tuple(meshes), T.device)
+        R, t = T[:, :3, :3].double(), T[:, :3, 3].double()
+        points = whole.table.table[:, :, 6:9].double()
+        corners = torch.einsum("fij,fkj->fki", R[whole.owner], points) + t[whole.owner][:, None]
+        return render_triangles(whole.table, corners, whole.owner, torch.arange(len(points), device=t.device), T[:, :3, :3],
+                                K, size)
+
+    def _together(self, meshes: tuple[Mesh, ...], device: torch.device) -> Together:
+        """The tables of meshes as one; the last ones asked for are kept."""
+        last = self._last
+        if last is None or last.meshes != meshes or last.owner.device != device:
+            tables = [self.table(mesh, device) for mesh in meshes]
+            owner = np.repeat(np.arange(len(tables)), [len(table.table) for table in tables])
+            last = self._last = Together(meshes, MeshTable.join(tables), torch.from_numpy(owner).to(device))
+        return last
 
 
 def _render(mesh: MeshTable, T_cam_obj: torch.Tensor, K: torch.Tensor, size: tuple[int, int]) -> Rendering:

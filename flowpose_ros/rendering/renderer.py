@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -42,6 +43,40 @@ class Renderer(Protocol):
         Raises GeometryError when the shapes do not fit each other.
         """
         ...
+
+
+@runtime_checkable
+class JointRenderer(Renderer, Protocol):
+    """A renderer to which views of several meshes are one piece of work."""
+
+    def render_each(self, meshes: Sequence[Mesh], T_cam_obj: torch.Tensor, K: torch.Tensor,
+                    size: tuple[int, int]) -> Rendering:
+        """As `render`, view i of meshes[i]."""
+        ...
+
+
+def render_each(renderer: Renderer, meshes: Sequence[Mesh], T_cam_obj: torch.Tensor, K: torch.Tensor,
+                size: tuple[int, int]) -> Rendering:
+    """Render view i of meshes[i], for poses T_cam_obj [B,4,4] and K [B,3,3]: at once where the renderer can.
+
+    Raises GeometryError when the shapes do not fit each other.
+    """
+    if isinstance(renderer, JointRenderer):
+        return renderer.render_each(meshes, T_cam_obj, K, size)
+    check_meshes(meshes, K)
+    views = [renderer.render(mesh, T_cam_obj[i:i + 1], K[i:i + 1], size) for i, mesh in enumerate(meshes)]
+    return joined(views)
+
+
+def joined(renderings: Sequence[Rendering]) -> Rendering:
+    """The views of several renderings, one after the other."""
+    return Rendering(*(torch.cat([getattr(views, f.name) for views in renderings]) for f in fields(Rendering)))
+
+
+def check_meshes(meshes: Sequence[Mesh], K: torch.Tensor) -> None:
+    """GeometryError unless there is a mesh for each of the intrinsics [B,3,3]."""
+    if len(meshes) != len(K):
+        raise GeometryError(f"meshes: expected {len(K)}, one per pose, got {len(meshes)}")
 
 
 def check_views(T_cam_obj: torch.Tensor, K: torch.Tensor,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from flowpose_ros.estimation.estimator import Estimator
-from flowpose_ros.estimation.follow import Followed, FollowOptions, follow
+from flowpose_ros.estimation.follow import Followed, Follower, FollowOptions
 from flowpose_ros.options import check_options, option
 from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEstimate
 from flowpose_ros.tracking.association import lowest_free
@@ -56,6 +56,7 @@ class Tracker:
         self._estimator = estimator
         # Of its own: ray casting scenes are not shared between threads.
         self._renderers = {"follow": estimator.renderer(), "absorb": estimator.renderer()}
+        self._follower = Follower(estimator.networks)
         self._trail = FrameTrail()
         self._lock = threading.Lock()
         self._tracks: dict[tuple[str, int], Track] = {}
@@ -226,5 +227,6 @@ class Tracker:
     def _follow(self, frame: Frame, tracks: Sequence[Track], poses: Sequence[np.ndarray], thread: str
                 ) -> list[Followed]:
         targets = self._estimator.targets(frame, [t.key[0] for t in tracks], self._renderers[thread])
-        return follow(targets, poses, self.options.follow, self._estimator.options.fit,
-                      torch.Generator().manual_seed(self._estimator.options.seed))
+        return self._follower.follow(targets, poses, self.options.follow, self._estimator.options.fit,
+                                     torch.Generator(self._estimator.networks.device)
+                                     .manual_seed(self._estimator.options.seed))

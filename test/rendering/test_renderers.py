@@ -8,7 +8,9 @@ from flowpose_ros.errors import FlowposeError, GeometryError
 from flowpose_ros.geometry.camera import back_project, pixel_grid
 from flowpose_ros.geometry.transforms import invert, transform_points
 from flowpose_ros.rendering import opengl as opengl_module
+from flowpose_ros.rendering import raster as raster_module
 from flowpose_ros.rendering.opengl import OpenglRenderer, barycentric
+from flowpose_ros.rendering.renderer import render_each
 from rendering.meshes import quad, sphere, textured_box
 
 SIZE = (60, 64)
@@ -84,6 +86,29 @@ def test_a_batch_is_its_views_one_by_one(renderer, cameras):
     for i in range(3):
         one = renderer.render(mesh, T[i:i + 1], K[i:i + 1], SIZE)
         assert torch.equal(one.rgb[0], batch.rgb[i]) and torch.equal(one.xyz[0], batch.xyz[i])
+
+
+def test_views_of_several_meshes_are_those_of_each_alone(renderer, cameras):
+    box, ball, other = textured_box((0.1, 0.07, 0.05)), sphere(0.05, 8), textured_box((0.05, 0.1, 0.08), seed=1)
+    T, K = cameras(4)
+    for meshes in ([box, ball, other, box], [ball, box, box, other]):
+        seen = render_each(renderer, meshes, T, K, SIZE)
+        for i, mesh in enumerate(meshes):
+            alone = renderer.render(mesh, T[i:i + 1], K[i:i + 1], SIZE)
+            for name, values in vars(alone).items():
+                torch.testing.assert_close(getattr(seen, name)[i], values[0], rtol=0, atol=1e-6)
+
+
+def test_many_triangles_are_rendered_mesh_by_mesh(raster, cameras, monkeypatch):
+    meshes, (T, K) = [textured_box((0.1, 0.07, 0.05)), sphere(0.05, 8)], cameras(2)
+    at_once = raster.render_each(meshes, T, K, SIZE)
+    monkeypatch.setattr(raster_module, "TRIANGLES", 100)
+    torch.testing.assert_close(vars(raster.render_each(meshes, T, K, SIZE)), vars(at_once), rtol=0, atol=1e-6)
+
+
+def test_a_mesh_too_few_is_named(renderer, cameras):
+    with pytest.raises(GeometryError, match="meshes: expected 3, one per pose, got 2"):
+        render_each(renderer, [sphere(0.05, 8)] * 2, *cameras(3), SIZE)
 
 
 def test_an_object_behind_the_camera_is_not_seen(renderer):

@@ -9,8 +9,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
-from flowpose_ros.estimation.follow import Followed, FollowOptions, follow
+from flowpose_ros.estimation.follow import Followed, Follower, FollowOptions
 from flowpose_ros.evaluation.bop_dataset import BopDataset
+from flowpose_ros.estimation.networks import load_networks
 from flowpose_ros.geometry.symmetry import SymmetryAxis, SymmetryGroup
 from flowpose_ros.records import Detection, FrameResult, PoseEstimate
 from flowpose_ros.rendering.raycast import RaycastRenderer
@@ -248,7 +249,8 @@ def test_two_instances_get_two_numbers_and_a_twin_none(estimator, clip):
 
 def test_what_looks_the_same_from_all_sides_does_not_spin():
     group = SymmetryGroup(np.zeros((0, 4, 4)), (SymmetryAxis(np.array([0.0, 0, 1]), np.zeros(3)),))
-    tracker = Tracker(SimpleNamespace(catalogue={"can": SimpleNamespace(symmetries=group)}, renderer=RaycastRenderer))
+    tracker = Tracker(SimpleNamespace(catalogue={"can": SimpleNamespace(symmetries=group)}, renderer=RaycastRenderer,
+                                      networks=load_networks("", "cpu")))
     T = np.eye(4)
     T[2, 3] = 0.5
     spun = T.copy()
@@ -261,7 +263,7 @@ def test_what_looks_the_same_from_all_sides_does_not_spin():
 
 
 def test_following_nothing_gives_nothing():
-    assert follow([], [], FollowOptions(), None, None) == []
+    assert Follower(load_networks("", "cpu")).follow([], [], FollowOptions(), None, None) == []
 
 
 def test_detections_and_boxes_are_paired_by_overlap_and_label():

@@ -68,13 +68,9 @@ def shelf_of(things: Sequence[PoolObject], device: torch.device | str) -> Shelf:
 
 def joined(shelves: Sequence[Shelf]) -> Shelf:
     """One shelf of all entries, in order; it says nothing of scans."""
-    faces, texels, pages = (np.cumsum([0] + [len(getattr(s.mesh, name)) for s in shelves])
-                            for name in ("table", "texels", "pages"))
-    meshes = [MeshTable(s.mesh.table, torch.where(s.mesh.texture >= 0, s.mesh.texture + int(page), -1), s.mesh.texels,
-                        s.mesh.pages + s.mesh.pages.new_tensor([int(texel), 0, 0]))
-              for s, texel, page in zip(shelves, texels, pages)]
+    faces = np.cumsum([0] + [len(s.mesh.table) for s in shelves])
     forms = [replace(s.forms, first=s.forms.first + face) for s, face in zip(shelves, faces)]
-    return Shelf(MeshTable(*(torch.cat([vars(m)[name] for m in meshes]) for name in vars(meshes[0]))),
+    return Shelf(MeshTable.join([s.mesh for s in shelves]),
                  Forms(*(np.concatenate([vars(f)[name] for f in forms]) for name in vars(forms[0]))))
 
 
