@@ -14,7 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -39,7 +39,7 @@ SECONDS = "s per step"
 @dataclass(frozen=True)
 class Budget:
     """What all runs of a table have in common; features: hash of the weights that they begin with, if any; made_on:
-    whether samples come from "workers" or are made on the "device"."""
+    whether samples come from "workers" or are made on the "device"; learning_rate: None for the family's own."""
 
     crop: int
     steps: int
@@ -48,6 +48,7 @@ class Budget:
     held_out: int
     features: str | None
     made_on: str = "workers"
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,8 @@ def learnt_figures(family: Family, budget: Budget, name: str, seed: int, materia
     """Teach a variant and measure it; the seed also gives its first weights and the order of the samples."""
     torch.manual_seed(seed)
     course, rng = family.course(budget.steps, budget.batch), np.random.default_rng(seed)
+    if budget.learning_rate is not None:
+        course = replace(course, learning_rate=budget.learning_rate)
     trial, begin = family.trial(name, course), time.monotonic()
     batches = (family.join(picked, rng) for picked in drawn(material, budget.batch, rng))
     recorded = family.device != "cpu" and family.sample is PairBatch
@@ -191,6 +194,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1000, help="steps of each run")
     parser.add_argument("--batch", type=int, default=8, help="samples of a step")
+    parser.add_argument("--learning-rate", type=float, help="at its peak (default: that of the family's training)")
     parser.add_argument("--samples", type=int, default=2000, help="at most so many are made for each seed, and turned")
     parser.add_argument("--held-out", type=int, default=200, help="pairs of held-out objects to measure on")
     parser.add_argument("--crop", type=int, default=128, help="side of the pictures, pixels")
@@ -202,7 +206,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     budget = Budget(args.crop, args.steps, args.batch, args.samples, args.held_out,
-                    args.features and file_hash(args.features), args.made_on)
+                    args.features and file_hash(args.features), args.made_on, args.learning_rate)
     try:
         family = FAMILIES[args.family](args.features, args.crop, args.device)
         runs = ablate(family, budget, args.variants or list(family.variants), args.seeds,
