@@ -95,6 +95,7 @@ def ablate(family: Family, budget: Budget, variants: list[str], seeds: list[int]
     unknown = [name for name in variants if name not in family.variants]
     if unknown:
         raise ValueError(f"variants: expected some of {', '.join(family.variants)}; got {', '.join(unknown)}")
+    results.parent.mkdir(parents=True, exist_ok=True)
     done, samples = finished(results, budget), Samples(family, budget, results.parent / "samples", workers)
     missing = {seed: [name for name in variants if (name, seed) not in done] for seed in seeds}
     held_out = samples.held_out() if any(missing.values()) else []

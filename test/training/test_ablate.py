@@ -91,6 +91,14 @@ def test_runs_of_another_budget_do_not_count(folder):
     assert [json.loads(line)["budget"]["steps"] for line in results.read_text().splitlines()] == [2, 1]
 
 
+def test_samples_made_on_the_device_need_no_file_and_results_their_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(variants, "device_batches", partial(device_batches, procedural=8, pictures=4))
+    monkeypatch.setattr(variants, "MADE", 4)
+    budget = replace(SHORT, made_on="device", learning_rate=1e-4)
+    runs = ablate(FAMILIES["refpose"](REFINER, SHORT.crop, "cpu"), budget, ["all"], [0], tmp_path / "new" / "runs.jsonl", 0)
+    assert [run.budget for run in runs] == [budget] and [p.name for p in (tmp_path / "new").iterdir()] == ["runs.jsonl"]
+
+
 def test_an_unknown_variant_is_named(folder):
     family = FAMILIES["genflow"](REFINER, SHORT.crop, "cpu")
     with pytest.raises(ValueError, match="variants: expected some of flow, .*; got flowers"):
