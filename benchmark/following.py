@@ -57,8 +57,7 @@ class Course:
         return targets, [truth.T_cam_obj for truth in truths]
 
     def _follow(self, targets: list[Target], T_cam_obj: list[np.ndarray]) -> list[Followed]:
-        generator = torch.Generator(self.estimator.networks.device).manual_seed(0)
-        return self.follower.follow(targets, T_cam_obj, FollowOptions(), self.estimator.options.fit, generator)
+        return self.follower.follow(targets, T_cam_obj, FollowOptions(), self.estimator.options.fit)
 
     def seconds(self, follow: Callable, count: int) -> tuple[np.ndarray, list[float]]:
         """How long each image takes, and the qualities of all that is followed."""

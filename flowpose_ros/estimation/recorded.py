@@ -4,13 +4,14 @@ kernels start without Python between them."""
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
 
-from flowpose_ros.estimation.batches import mapped, tensors_of
+from flowpose_ros.estimation.batches import is_memory_shortage, mapped, tensors_of
 
 KEPT = 32
 """Recordings of one function that are kept, the most recently played ones."""
@@ -24,12 +25,13 @@ class Recorded:
     """A function (batch, *settings) of a record of tensors and of anything hashable that gives a record of tensors.
 
     On a GPU there is a recording for each set of shapes and settings. What it does must not depend on numbers in the
-    tensors, nor wait for them; it draws no random numbers. On a CPU it is called as it is.
+    tensors, nor wait for them; it draws no random numbers. On a CPU it is called as it is; so it is on a GPU, with a
+    RuntimeWarning, where it cannot be recorded.
     """
 
     def __init__(self, function: Callable) -> None:
         self._function = function
-        self._recordings: OrderedDict[Hashable, Recording] = OrderedDict()
+        self._recordings: OrderedDict[Hashable, Recording | None] = OrderedDict()
 
     def __call__(self, batch: Any, *settings: Hashable) -> Any:
         tensors = tensors_of(batch)
@@ -38,11 +40,24 @@ class Recorded:
         key = tuple((tensor.shape, tensor.dtype) for tensor in tensors), settings
         with ALONE:
             if key not in self._recordings:
-                self._recordings[key] = Recording(lambda given: self._function(given, *settings), batch)
+                self._recordings[key] = self._recording(batch, settings)
                 if len(self._recordings) > KEPT:
                     self._recordings.popitem(last=False)
             self._recordings.move_to_end(key)
-            return self._recordings[key].played(tensors)
+            recording = self._recordings[key]
+            if recording is not None:
+                return recording.played(tensors)
+        return self._function(batch, *settings)
+
+    def _recording(self, batch: Any, settings: tuple[Hashable, ...]) -> Recording | None:
+        """What plays the function; None where it cannot be recorded."""
+        try:
+            return Recording(lambda given: self._function(given, *settings), batch)
+        except RuntimeError as error:
+            if is_memory_shortage(error):
+                raise
+            warnings.warn(f"cannot be recorded as a CUDA graph and stays slower: {error}", RuntimeWarning)
+            return None
 
 
 class Recording:

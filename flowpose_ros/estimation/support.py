@@ -12,7 +12,6 @@ from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update
 from flowpose_ros.estimation.views import Shape, Shapes, Views
 from flowpose_ros.geometry.camera import project
 from flowpose_ros.geometry.pnp import PnpProblem, from_transform, normalise_weights, pose_covariance
-from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.geometry.transforms import skew, transform_points
 from flowpose_ros.networks.flow import Update
 
@@ -39,8 +38,10 @@ def flow_support(target: Target, look: Look, options: GenFlowOptions) -> Support
     spread = spread_of(target.shape, residual, look.views)
     # Where no flow says anything, there are no residuals either.
     spread = torch.where(weight.sum((1, 2, 3)) > 0, spread, torch.inf)
+    # As much wider as right poses were found to be off, and wide along axes of revolution: nothing tells a turn there.
     stretch = target.networks.pose_score.stretch[int(target.frame.depth is not None)]
-    return Support(inlier_ratio, widened(residual, stretch, target.shape.model.symmetries, look.T_cam_obj), spread)
+    free = target.shape.model.symmetries.free_covariance(look.T_cam_obj)
+    return Support(inlier_ratio, stretch * residual + free, spread)
 
 
 def supporting(update: Update, T_crop_obj: torch.Tensor, K: torch.Tensor, inlier_px: float) -> torch.Tensor:
@@ -49,13 +50,6 @@ def supporting(update: Update, T_crop_obj: torch.Tensor, K: torch.Tensor, inlier
     points = transform_points(T_crop_obj, update.xyz.flatten(2).transpose(1, 2))
     reprojected = project(points, K).transpose(1, 2).reshape_as(update.pixel)
     return (update.pixel + update.field.flow - reprojected).norm(dim=1, keepdim=True) < inlier_px
-
-
-def widened(residual: torch.Tensor, stretch: torch.Tensor | float, symmetries: SymmetryGroup, T_cam_obj: torch.Tensor
-            ) -> torch.Tensor:
-    """Covariance [B,6,6] of poses T_cam_obj [B,4,4]: that of the flow's residuals [B,6,6], as many times wider as right
-    poses were found to be off, and wide along axes of revolution, about which nothing tells a turn."""
-    return stretch * residual + symmetries.free_covariance(T_cam_obj)
 
 
 def residual_covariance(shape: Shape | Shapes, update: Update, views: Views) -> torch.Tensor:

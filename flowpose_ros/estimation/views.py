@@ -12,9 +12,8 @@ from flowpose_ros.geometry.camera import CropCamera, depth_to_crop, sample_crop
 from flowpose_ros.geometry.crops import PADDING, crop_for_poses
 from flowpose_ros.networks.flow import RenderView
 from flowpose_ros.objects.catalogue import ObjectModel
-from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.records import Frame
-from flowpose_ros.rendering.renderer import Renderer, Rendering, render_each
+from flowpose_ros.rendering.renderer import Renderer, Rendering
 
 FARTHEST = 1000.0
 """Metres; what a depth image says beyond is noise, whose squares may be no numbers any more."""
@@ -39,9 +38,9 @@ class FrameTensors:
             depth = depth if depth.any() else None
         return FrameTensors(image, depth, torch.from_numpy(np.asarray(frame.K)).float().to(device))
 
-    def crop(self, camera: CropCamera) -> torch.Tensor:
-        """Colour crops [B,3,S,S]."""
-        return sample_crop(self.image, camera, self.K)
+    def crop(self, camera: CropCamera, per_side: int | None = None) -> torch.Tensor:
+        """Colour crops [B,3,S,S]; per_side: samples of a pixel (see `sample_crop`)."""
+        return sample_crop(self.image, camera, self.K, per_side=per_side)
 
     def depth_crop(self, camera: CropCamera) -> torch.Tensor | None:
         """Depth crops [B,S,S] along the crops' own axes, or None."""
@@ -98,14 +97,6 @@ class Views:
         T_crop_obj = camera.to_crop(T_cam_obj)
         rendering = renderer.render(shape.model.mesh, T_crop_obj, camera.K, (size, size))
         return Views(camera, T_crop_obj, rendering)
-
-    @staticmethod
-    def render_each(meshes: Sequence[Mesh], shapes: Shapes, T_cam_obj: torch.Tensor, renderer: Renderer, size: int
-                    ) -> Views:
-        """Crop around and render each of B objects in its pose T_cam_obj [B,4,4]."""
-        camera = crop_for_poses(shapes.points, T_cam_obj, size)
-        T_crop_obj = camera.to_crop(T_cam_obj)
-        return Views(camera, T_crop_obj, render_each(renderer, meshes, T_crop_obj, camera.K, (size, size)))
 
     def network_view(self, shape: Shape | Shapes) -> RenderView:
         """The same views as the flow network takes them."""

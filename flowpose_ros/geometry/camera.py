@@ -113,32 +113,50 @@ def crop_around(rays: torch.Tensor, half_angle_tan: torch.Tensor, size: int) -> 
 
 def crop_homography(crop: CropCamera, K: torch.Tensor) -> torch.Tensor:
     """Homographies [B,3,3] from crop pixels to pixels of the camera with intrinsics K [B,3,3]."""
-    return K @ crop.R_crop_cam.transpose(-1, -2) @ torch.linalg.inv(crop.K)
+    return K @ crop.R_crop_cam.transpose(-1, -2) @ inverse_intrinsics(crop.K)
 
 
-def sample_crop(image: torch.Tensor, crop: CropCamera, K: torch.Tensor,
-                mode: str = "bilinear") -> torch.Tensor:
+def inverse_intrinsics(K: torch.Tensor) -> torch.Tensor:
+    """The inverse [...,3,3] of intrinsics without skew K [...,3,3]: from pixels to rays with z = 1."""
+    inverse = torch.zeros_like(K)
+    for i in (0, 1):
+        inverse[..., i, i] = 1 / K[..., i, i]
+        inverse[..., i, 2] = -K[..., i, 2] / K[..., i, i]
+    inverse[..., 2, 2] = 1
+    return inverse
+
+
+def samples_per_side(crop: CropCamera, K: torch.Tensor) -> int:
+    """How many samples of an image with intrinsics K [3,3] or [B,3,3] each pixel of a crop takes the mean of, across
+    and down: so many as the image's pixels are smaller, at most 4."""
+    shrink = (K[..., 0, 0].max() / crop.K[:, 0, 0].min()).item()
+    return int(min(4, max(1, round(shrink))))
+
+
+def sample_crop(image: torch.Tensor, crop: CropCamera, K: torch.Tensor, mode: str = "bilinear",
+                per_side: int | None = None) -> torch.Tensor:
     """The crops [B,C,S,S] of one image [C,H,W] (or B images [B,C,H,W]); 0 outside the image.
 
     K [3,3] or [B,3,3] are the image's intrinsics. Minifying crops are low-passed by taking the
-    mean of several samples per crop pixel, so that fine texture does not alias.
+    mean of several samples per crop pixel, so that fine texture does not alias: `per_side`, or as
+    `samples_per_side` says, which waits for a GPU; one where the mode is not bilinear.
     """
     B, S = crop.K.shape[0], crop.size
     H_img_crop = crop_homography(crop, K.to(crop.K).expand(B, 3, 3))
     height, width = image.shape[-2:]
     images = image.expand(B, *image.shape[-3:])
-    per_side = 1
-    if mode == "bilinear":
-        shrink = (K[..., 0, 0].max() / crop.K[:, 0, 0].min()).item()
-        per_side = int(min(4, max(1, round(shrink))))
-    offsets = (torch.arange(per_side, dtype=torch.float32) + 0.5) / per_side - 0.5
-    grid = pixel_grid(S, S, image.device).reshape(-1, 2)
+    if mode != "bilinear":
+        per_side = 1
+    elif per_side is None:
+        per_side = samples_per_side(crop, K)
+    offsets = [(i + 0.5) / per_side - 0.5 for i in range(per_side)]
+    u, v = pixel_grid(S, S, image.device).reshape(-1, 2).unbind(1)
     total = 0
-    for dv in offsets.tolist():
-        for du in offsets.tolist():
-            p = F.pad(grid + grid.new_tensor([du, dv]), (0, 1), value=1.0) @ H_img_crop.transpose(-1, -2)
-            uv = p[..., :2] / p[..., 2:].clamp_min(1e-9)
-            norm = (2 * uv + 1) / uv.new_tensor([width, height]) - 1
+    for dv in offsets:
+        for du in offsets:
+            p = torch.stack([u + du, v + dv, torch.ones_like(u)], 1) @ H_img_crop.transpose(-1, -2)
+            x, y = (p[..., :2] / p[..., 2:].clamp_min(1e-9)).unbind(-1)
+            norm = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)
             total = total + F.grid_sample(images, norm.reshape(B, S, S, 2).to(images.dtype), mode=mode,
                                           padding_mode="zeros", align_corners=False)
     return total / per_side ** 2

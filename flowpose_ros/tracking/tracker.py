@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
 from flowpose_ros.estimation.estimator import Estimator
 from flowpose_ros.estimation.follow import Followed, Follower, FollowOptions
@@ -227,6 +226,4 @@ class Tracker:
     def _follow(self, frame: Frame, tracks: Sequence[Track], poses: Sequence[np.ndarray], thread: str
                 ) -> list[Followed]:
         targets = self._estimator.targets(frame, [t.key[0] for t in tracks], self._renderers[thread])
-        return self._follower.follow(targets, poses, self.options.follow, self._estimator.options.fit,
-                                     torch.Generator(self._estimator.networks.device)
-                                     .manual_seed(self._estimator.options.seed))
+        return self._follower.follow(targets, poses, self.options.follow, self._estimator.options.fit)

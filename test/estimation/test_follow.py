@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from flowpose_ros.estimation.batches import mapped, tensors_of
+from flowpose_ros.estimation.batches import mapped, take, tensors_of
 from flowpose_ros.estimation.depth import DepthOptions
-from flowpose_ros.estimation.follow import Follower, FollowOptions, fit_to_surface
-from flowpose_ros.estimation.networks import load_networks
+from flowpose_ros.estimation.follow import Follower, FollowOptions, crops_of, fitted_to_surface
+from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
 from flowpose_ros.estimation.recorded import Recorded
-from flowpose_ros.estimation.views import Shapes, Views
+from flowpose_ros.estimation.views import FrameTensors, Shapes, Views
 from flowpose_ros.rendering.raycast import RaycastRenderer
+from flowpose_ros.rendering.renderer import render_each
 from rendering.meshes import sphere, textured_box
 
 MESHES = [textured_box((0.1, 0.07, 0.05)), sphere(0.3, 16)]
@@ -29,48 +30,52 @@ def follower():
 
 @pytest.fixture(scope="module")
 def given():
-    """What the network is given of two objects, their views, and the depth that they would have."""
+    """A frame with depth, two objects in it that are seen from its camera, and their shapes."""
     points, center = (torch.from_numpy(np.stack(x)).float()
                       for x in ([m.surface_points(500) for m in MESHES], [m.center for m in MESHES]))
     radius = torch.tensor([mesh.radius for mesh in MESHES])
     shapes, T = Shapes(points, center, radius, 2 * radius), torch.eye(4).repeat(2, 1, 1)
-    T[:, 2, 3] = torch.tensor([0.5, 2.0])
-    views = Views.render_each(MESHES, shapes, T, RaycastRenderer(), 128)
-    return views.rendering.rgb, views, shapes
+    T[:, :3, 3] = torch.tensor([[-0.12, 0.0, 0.5], [0.5, 0.1, 2.0]])
+    K = torch.tensor([[400.0, 0, 159.5], [0, 400.0, 119.5], [0, 0, 1]])
+    seen = render_each(RaycastRenderer(), MESHES, T, K.expand(2, 3, 3), (240, 320))
+    frame = FrameTensors(torch.where(seen.mask[:1], seen.rgb[0], seen.rgb[1]),
+                         torch.where(seen.mask[0], seen.depth[0], seen.depth[1]), K)
+    camera, T_crop_obj = crops_of((points, T))
+    rendering = render_each(RaycastRenderer(), MESHES, T_crop_obj, camera.K, (CROP_SIZE, CROP_SIZE))
+    return frame, Views(camera, T_crop_obj, rendering), shapes
 
 
 @torch.no_grad()
-def test_what_is_recorded_waits_for_no_number(follower, given):
+@pytest.mark.parametrize("depth", [True, False])
+def test_what_is_recorded_waits_for_no_number(follower, given, depth):
+    given = given if depth else (replace(given[0], depth=None), *given[1:])
     _, views, shapes = given
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:  # has shapes alone, and refuses to give a number
-        flowed = follower._flow(mapped(mode.from_tensor, given), FollowOptions())
-        surface = mapped(mode.from_tensor, (views, shapes, views.rendering, views.T_crop_obj, views.rendering.depth))
-        T, quality = fit_to_surface((*surface, flowed.confirmed, flowed.seen), DepthOptions())
+        camera, T_crop_obj = crops_of(mapped(mode.from_tensor, (shapes.points, views.T_crop_obj)))
+        moved = follower._move(mapped(mode.from_tensor, given), FollowOptions(), DepthOptions(), 2)
         with pytest.raises(DataDependentOutputException):
-            float(quality[0])
-    assert T.shape == (2, 4, 4) and quality.shape == (2,)
+            float(moved.quality[0])
+    assert camera.K.shape == (2, 3, 3) and moved.T_cam_obj.shape == T_crop_obj.shape == (2, 4, 4)
 
 
 @torch.no_grad()
 def test_objects_of_different_sizes_are_each_fitted_by_their_own(given):
-    _, views, shapes = given
-    shifted = views.T_crop_obj.clone()
+    frame, views, shapes = given
+    depth, shifted = frame.depth_crop(views.camera), views.T_crop_obj.clone()
     shifted[:, 2, 3] += torch.tensor([0.004, 0.02])
-    certain = torch.ones(2)
 
     def fitted(index):
-        part = mapped(lambda tensor: tensor[index], (views, shapes, views.rendering, shifted, views.rendering.depth,
-                                                     certain, certain))
-        return fit_to_surface(part, DepthOptions())
+        part = take((views, shapes, shifted, depth), index)
+        T, shares = fitted_to_surface(*part, DepthOptions())
+        return T, shares.agree
 
     together, alone = fitted(torch.arange(2)), [fitted(torch.tensor([i])) for i in range(2)]
     for found, each in zip(together, zip(*alone)):
         torch.testing.assert_close(found, torch.cat(each), rtol=1e-4, atol=1e-5)
-    assert (together[0][:, 2, 3] - views.T_crop_obj[:, 2, 3]).abs().max() < 1e-3
+    assert (together[0][:, 2, 3] - views.T_crop_obj[:, 2, 3]).abs().max() < 1e-3 and together[1].min() > 0.95
     small = replace(shapes, diameter=shapes.diameter[:1].expand(2), radius=shapes.radius[:1].expand(2))
-    other = fit_to_surface((views, small, views.rendering, shifted, views.rendering.depth, certain, certain),
-                           DepthOptions())
-    assert not torch.allclose(other[0][1], together[0][1], rtol=0, atol=1e-4)
+    other, _ = fitted_to_surface(views, small, shifted, depth, DepthOptions())
+    assert not torch.allclose(other[1], together[0][1], rtol=0, atol=1e-4)
 
 
 def test_on_a_cpu_a_recorded_function_is_called_as_it_is():
@@ -81,15 +86,25 @@ def test_on_a_cpu_a_recorded_function_is_called_as_it_is():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @torch.no_grad()
-def test_a_gpu_plays_what_the_function_gives(given):
-    follower, options = Follower(load_networks("", "cuda")), FollowOptions()
-    first = mapped(lambda tensor: tensor.cuda(), given)
+@pytest.mark.parametrize("depth", [True, False])
+def test_a_gpu_plays_what_the_function_gives(given, depth):
+    follower, settings = Follower(load_networks("", "cuda")), (FollowOptions(), DepthOptions(), 2)
+    first = mapped(lambda tensor: tensor.cuda(), given if depth else (replace(given[0], depth=None), *given[1:]))
     second = mapped(torch.clone, first)
-    second[0].mul_(0.7).add_(0.1)
+    second[0].image.mul_(0.7).add_(0.1)
     for batch in (first, second, first):
-        played, plain = follower._flowed(batch, options), follower._flow(batch, options)
+        played, plain = follower._moved(batch, *settings), follower._move(batch, *settings)
         for one, other in zip(tensors_of(played), tensors_of(plain)):
             torch.testing.assert_close(one.float(), other.float(), rtol=1e-2, atol=1e-3)
-    assert len(follower._flowed._recordings) == 1
-    one = mapped(lambda tensor: tensor[:1], first)
-    assert len(follower._flowed(one, options).T_crop_obj) == 1 and len(follower._flowed._recordings) == 2
+    one = (first[0], *take(first[1:], torch.tensor([0]).cuda()))
+    assert len(follower._moved(one, *settings).quality) == 1
+    assert len(follower._moved._recordings) == 2 and all(follower._moved._recordings.values())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_what_cannot_be_recorded_is_called_as_it_is():
+    largest = Recorded(lambda batch: (batch[0] * float(batch[0].max()),))
+    given = (torch.arange(3.0).cuda(),)
+    with pytest.warns(RuntimeWarning, match="cannot be recorded"):
+        assert largest(given)[0].tolist() == [0, 2, 4]
+    assert largest(given)[0].tolist() == [0, 2, 4]

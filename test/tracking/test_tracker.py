@@ -263,7 +263,7 @@ def test_what_looks_the_same_from_all_sides_does_not_spin():
 
 
 def test_following_nothing_gives_nothing():
-    assert Follower(load_networks("", "cpu")).follow([], [], FollowOptions(), None, None) == []
+    assert Follower(load_networks("", "cpu")).follow([], [], FollowOptions(), None) == []
 
 
 def test_detections_and_boxes_are_paired_by_overlap_and_label():
