@@ -41,5 +41,9 @@ class MemoryShortageError(FlowposeError):
     """A device has no memory left even for a batch of one."""
 
 
+class DeviceLostError(FlowposeError):
+    """A device no longer answers in this process."""
+
+
 class OptionError(FlowposeError):
     """An option is out of its range or contradicts another."""

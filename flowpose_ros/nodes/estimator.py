@@ -13,7 +13,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.time import Time
 
-from flowpose_ros.errors import CatalogueError, FlowposeError, FrameError, OptionError
+from flowpose_ros.errors import CatalogueError, DeviceLostError, FlowposeError, FrameError, OptionError
 from flowpose_ros.estimation.batches import is_memory_shortage
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
 from flowpose_ros.nodes.diagnostics import Health, diagnostics
@@ -24,6 +24,7 @@ from flowpose_ros.nodes.parameters import declare_options, read_options
 from flowpose_ros.nodes.pipeline import FramePipeline, Processed
 from flowpose_ros.nodes.services import Services
 from flowpose_ros.objects.catalogue import Catalogue
+from flowpose_ros.runtime.device import check_device
 from flowpose_ros.runtime.drop_log import DropLog
 from flowpose_ros.runtime.frame_assembler import IMAGE_LEFT_OUT, AssemblerOptions, Bundle
 from flowpose_ros.runtime.threads import share_threads
@@ -68,6 +69,7 @@ class EstimatorNode(LifecycleNode):
         self._worker: Worker[Bundle, Processed] | None = None
         self._absorber: Worker[Bundle, None] | None = None
         self._failure = FlowposeError("the node could not be activated; the log above says why")
+        self._lost: DeviceLostError | None = None
         self._requests = Services(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On the steady clock: with simulated time a timer would wait for a /clock that never comes.
@@ -195,11 +197,21 @@ class EstimatorNode(LifecycleNode):
         reason = ("frame_unusable" if isinstance(error, FrameError) else
                   "frame_out_of_memory" if self._memory_short else "frame_failed")
         self.drops.add(reason, describe(error))
+        self._check_device(error)
 
     def _report_absorbed(self, bundle: Bundle, error: Exception) -> None:
         # The image of an unusable frame has been counted where it was to be followed.
         if not isinstance(error, FrameError):
             self.drops.add("detections_failed", describe(error))
+            self._check_device(error)
+
+    def _check_device(self, error: Exception) -> None:
+        """After an unexpected error: whether the device can still be used."""
+        if not isinstance(error, FlowposeError) and self._pipeline is not None:
+            try:
+                check_device(self._pipeline.estimator.networks.device)
+            except DeviceLostError as lost:
+                self._lost = lost
 
     def _lose(self, bundle: Bundle) -> None:
         self.drops.add("stopped", "the node was deactivated or ended")
@@ -243,6 +255,8 @@ class EstimatorNode(LifecycleNode):
         return all([worker.stop(max(0.0, until - time.monotonic())) for worker in workers])
 
     def _each_second(self) -> None:
+        if self._lost is not None:  # ends the process, with an exit code that a supervisor understands
+            raise self._lost
         for line in self.drops.news(time.monotonic()):
             self.get_logger().warning(line)
         if self._worker is None:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: `make setup` installs it")
 
@@ -32,8 +33,8 @@ from std_srvs.srv import SetBool, Trigger
 from tf2_ros import Buffer, TransformListener
 from visualization_msgs.msg import MarkerArray
 
-from flowpose_ros.errors import CatalogueError, FlowposeError
-from flowpose_ros.nodes import estimator
+from flowpose_ros.errors import CatalogueError, DeviceLostError, FlowposeError
+from flowpose_ros.nodes import estimator, spin
 from flowpose_ros.nodes.messages.images import color_image
 from flowpose_ros.nodes.messages.poses import transform_matrix
 from flowpose_ros.objects.catalogue import Catalogue
@@ -406,6 +407,28 @@ def test_a_worker_that_died_is_replaced(here, capfd, which):
     assert getattr(here, which) is not dead and getattr(here, which).alive
     assert here.drops.counts().get("worker_died", 0) == (which == "_worker")
     assert "a worker died" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("which", ["_worker", "_absorber"])
+def test_a_gpu_that_no_longer_answers_ends_the_program_within_seconds(here, monkeypatch, wait_until, which):
+    def lost(device):
+        raise DeviceLostError(f"device {device}: expected an answer, got 'illegal memory access'")
+
+    def fail():
+        begun = sum(here.drops.counts().values())
+        getattr(here, which).slot.put("a frame that nothing can be done with")
+        wait_until(lambda: sum(here.drops.counts().values()) > begun, "the frame's drop")
+
+    here.options = replace(here.options, mode="track")
+    here.begin(lambda: False)
+    here._pipeline.estimator = SimpleNamespace(networks=SimpleNamespace(device=torch.device("cpu")))
+    fail()
+    here._each_second()  # an error like any other: this device answers
+    monkeypatch.setattr(estimator, "check_device", lost)
+    fail()
+    begin = time.monotonic()
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        spin._spin(here, lambda: time.monotonic() - begin > 5)
 
 
 def test_the_watchdog_names_the_missing_input(start_estimator, camera, wait_until):
