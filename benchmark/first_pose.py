@@ -30,7 +30,7 @@ from flowpose_ros.estimation.refine_genflow import last_update  # noqa: E402
 from flowpose_ros.estimation.views import FrameTensors, Shape  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset  # noqa: E402
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
-from flowpose_ros.rendering.raycast import RaycastRenderer  # noqa: E402
+from flowpose_ros.rendering.renderers import renderer_for  # noqa: E402
 
 
 def one_pass(dataset: BopDataset, options: EstimatorOptions) -> float:
@@ -38,14 +38,14 @@ def one_pass(dataset: BopDataset, options: EstimatorOptions) -> float:
     sample, networks = next(iter(dataset.samples())), load_networks(options.weights, options.device)
     truth = sample.ground_truth[0]
     target = Target(FrameTensors.of(sample.frame, False, networks.device),
-                    Shape.of(dataset.catalogue[truth.label], networks.device), networks, RaycastRenderer())
+                    Shape.of(dataset.catalogue[truth.label], networks.device), networks, renderer_for(networks.device))
     look = target.look(torch.from_numpy(truth.T_cam_obj).float().repeat(options.hypotheses, 1, 1))
     least = float("inf")
     for _ in range(10):
         begin = time.perf_counter()
         with torch.no_grad():
             networks.flow.encode(look.picture), networks.flow.encode(look.views.rendering.rgb)
-            last_update(target, look)
+            last_update(target, look).T_crop_obj.cpu()  # which waits for a GPU
         least = min(least, time.perf_counter() - begin)
     return least
 
@@ -70,10 +70,11 @@ def main() -> int:
     parser.add_argument("dataset", nargs="?", type=Path, default=ROOT / "demo", help="BOP dataset (default: the demo)")
     parser.add_argument("--coarse", choices=tuple(COARSE), default=EstimatorOptions.coarse)
     parser.add_argument("--depth", choices=("auto", "off"), default="auto")
+    parser.add_argument("--device", default=EstimatorOptions.device, help="cpu, cuda, or auto")
     parser.add_argument("--hypotheses", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=12, help="single detections that are timed")
     args = parser.parse_args()
-    options = EstimatorOptions(coarse=args.coarse, depth=args.depth, hypotheses=args.hypotheses)
+    options = EstimatorOptions(coarse=args.coarse, depth=args.depth, device=args.device, hypotheses=args.hypotheses)
     try:
         dataset = BopDataset(args.dataset)
         reference, found = one_pass(dataset, options), timings(dataset, options, args.rounds)

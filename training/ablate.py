@@ -113,8 +113,11 @@ def ablate(family: Family, budget: Budget, variants: list[str], seeds: list[int]
 
 
 def finished(results: Path, budget: Budget) -> dict[tuple[str, int], Run]:
-    """The runs with this budget in a file of results, by variant and seed."""
-    lines = results.read_text().splitlines() if results.exists() else []
+    """The runs with this budget in a file of results, by variant and seed; a last line that was cut is taken off."""
+    lines = results.read_text().splitlines(keepends=True) if results.exists() else []
+    if lines and not lines[-1].endswith("\n"):
+        results.write_text("".join(lines[:-1]))
+        del lines[-1]
     runs = [Run(**line | {"budget": Budget(**line["budget"])}) for line in map(json.loads, lines)]
     return {(run.variant, run.seed): run for run in runs if run.budget == budget}
 
