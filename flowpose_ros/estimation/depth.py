@@ -60,7 +60,7 @@ def per_pixel(length: Length) -> Length:
 
 
 def fit_depth(xyz: torch.Tensor, pixel_target: torch.Tensor, certainty: torch.Tensor, valid: torch.Tensor,
-              depth_crop: torch.Tensor, K: torch.Tensor, T_init: torch.Tensor, diameter: Length,
+              depth_crop: torch.Tensor, K: torch.Tensor, T_init: torch.Tensor, diameter: float,
               options: DepthOptions, generator: torch.Generator
               ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """T_crop_obj [B,4,4] of 3D-3D pairs made by flow and depth, inlier ratio [B] and ok [B] bool.
@@ -74,7 +74,7 @@ def fit_depth(xyz: torch.Tensor, pixel_target: torch.Tensor, certainty: torch.Te
     usable = (valid & (certainty > options.min_certainty)).flatten(1) & (z > 0)
     # What a network says about unused pixels need not be finite.
     measured = torch.where(usable[..., None], back_project(pixels, z, K), torch.zeros_like(pixels[..., :1]))
-    threshold = torch.ones_like(z[:, 0]) * options.inlier_distance(diameter)
+    threshold = torch.full_like(z[:, 0], options.inlier_distance(diameter))
     problem = KabschProblem(xyz.flatten(2).transpose(1, 2), measured, usable, threshold)
     fit = run_ransac(problem, RansacOptions(hypotheses=options.hypotheses), generator)
     ok = ((fit.inlier.sum(1) >= options.min_inliers) & (fit.inlier_ratio >= options.min_inlier_ratio))

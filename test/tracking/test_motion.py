@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from flowpose_ros.tracking.motion import HORIZON_S, Motion
+from flowpose_ros.tracking.motion import HORIZON_S, SPIN_KEPT, Motion
 
 MIDDLE = np.array([0.05, 0.0, 0.02])
 
@@ -29,8 +29,17 @@ def watched(rounds=12, step_s=0.1):
     return motion
 
 
-def test_a_steady_motion_is_continued():
-    assert np.allclose(watched().at(1_400_000_000), line(1.4), atol=1e-3)
+def test_a_steady_motion_is_continued_and_a_turn_in_part():
+    expected = pose((0.2 * 1.4, 0.1, 0.8), (0, 0.5 * (1.2 + SPIN_KEPT * 0.2), 0))
+    assert np.allclose(watched().at(1_400_000_000), expected, atol=1e-3)
+
+
+def test_a_turn_that_nothing_confirms_comes_to_rest():
+    motion = Motion(line(0.0), 0, MIDDLE).moved(line(0.1), 100_000_000)
+    for n in range(2, 40):  # seen wherever it is expected
+        motion = motion.moved(motion.at(n * 100_000_000), n * 100_000_000)
+    turned = Rotation.from_matrix(motion.T_cam_obj[:3, :3]).magnitude()
+    assert np.linalg.norm(motion.spin) < 1e-3 and turned < 2 * 0.5 * 0.1
 
 
 def test_no_motion_is_continued_beyond_the_horizon_or_backwards():
