@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -76,9 +77,9 @@ class Follower:
     """Carries poses from frame to frame. Several threads may share one."""
 
     def __init__(self, networks: Networks) -> None:
-        self._networks = networks
         self._stretch = networks.pose_score.stretch.tolist()
-        self._cropped, self._moved = Recorded(crops_of), Recorded(self._move)
+        # No method of its own: what refers to itself is freed late.
+        self._cropped, self._moved = Recorded(crops_of), Recorded(partial(moved, networks))
 
     @torch.no_grad()
     def follow(self, targets: Sequence[Target], T_cam_obj: Sequence[np.ndarray], options: FollowOptions,
@@ -98,33 +99,34 @@ class Follower:
             return self._moved((frame, Views(camera, T_crop_obj, rendering), those), options, depth_options,
                                samples_per_side(camera, frame.K))
 
-        moved = mapped(lambda x: x.double().cpu(), in_parts(carried, torch.arange(len(targets)), len(targets)))
+        there = mapped(lambda x: x.double().cpu(), in_parts(carried, torch.arange(len(targets)), len(targets)))
         stretch = self._stretch[int(frame.depth is not None)]
         free = [target.shape.model.symmetries.free_covariance(T) for target, T in zip(targets, start.double()[:, None])]
-        covariance = stretch * moved.residual + torch.cat(free)
+        covariance = stretch * there.residual + torch.cat(free)
         return [Followed(rigid(T), quality, symmetric(C))
-                for T, quality, C in zip(moved.T_cam_obj.numpy(), moved.quality.tolist(), covariance.numpy())]
+                for T, quality, C in zip(there.T_cam_obj.numpy(), there.quality.tolist(), covariance.numpy())]
 
-    def _move(self, given: tuple[FrameTensors, Views, Shapes], options: FollowOptions, depth_options: DepthOptions,
-              per_side: int) -> Moved:
-        """Where a frame shows the objects of B views."""
-        frame, views, shapes = given
-        networks, rendering, K = self._networks, views.rendering, views.camera.K
-        picture, depth = frame.crop(views.camera, per_side), frame.depth_crop(views.camera)
-        both = networks.flow.encode(torch.cat([picture, rendering.rgb]))
-        query, source = (tuple(f.chunk(2)[i] for f in both) for i in (0, 1))
-        update = networks.flow(query, views.network_view(shapes), source,
-                               counts=(options.coarse_updates, options.fine_updates))[-1]
-        logit = networks.scorer(source[1].float(), cell_cover(rendering.mask), query[1].float())
-        seen, T = torch.sigmoid(logit - UNSEEN_LOGIT), sane(update.T_crop_obj, views, shapes)
-        supported = torch.sigmoid(update.field.certainty) * update.valid * supporting(update, T, K, options.inlier_px)
-        confirmed = supported.sum((1, 2, 3)) / update.valid.sum((1, 2, 3)).clamp_min(1)
-        if depth is not None:
-            T, shares = fitted_to_surface(views, shapes, T, depth, depth_options)
-            seen = torch.where(shares.measured > LEAST_MEASURED, shares.agree, seen)
-        blank = picture.std((2, 3)).amax(1) < MIN_CONTRAST
-        quality = torch.where(blank, 0.0, torch.minimum(confirmed, seen))
-        return Moved(views.camera.to_camera(T), quality, residual_covariance(shapes, update, views))
+
+def moved(networks: Networks, given: tuple[FrameTensors, Views, Shapes], options: FollowOptions,
+          depth_options: DepthOptions, per_side: int) -> Moved:
+    """Where a frame shows the objects of B views; per_side: samples of a crop's pixel (see `sample_crop`)."""
+    frame, views, shapes = given
+    rendering, K = views.rendering, views.camera.K
+    picture, depth = frame.crop(views.camera, per_side), frame.depth_crop(views.camera)
+    both = networks.flow.encode(torch.cat([picture, rendering.rgb]))
+    query, source = (tuple(f.chunk(2)[i] for f in both) for i in (0, 1))
+    update = networks.flow(query, views.network_view(shapes), source,
+                           counts=(options.coarse_updates, options.fine_updates))[-1]
+    logit = networks.scorer(source[1].float(), cell_cover(rendering.mask), query[1].float())
+    seen, T = torch.sigmoid(logit - UNSEEN_LOGIT), sane(update.T_crop_obj, views, shapes)
+    supported = torch.sigmoid(update.field.certainty) * update.valid * supporting(update, T, K, options.inlier_px)
+    confirmed = supported.sum((1, 2, 3)) / update.valid.sum((1, 2, 3)).clamp_min(1)
+    if depth is not None:
+        T, shares = fitted_to_surface(views, shapes, T, depth, depth_options)
+        seen = torch.where(shares.measured > LEAST_MEASURED, shares.agree, seen)
+    blank = picture.std((2, 3)).amax(1) < MIN_CONTRAST
+    quality = torch.where(blank, 0.0, torch.minimum(confirmed, seen))
+    return Moved(views.camera.to_camera(T), quality, residual_covariance(shapes, update, views))
 
 
 def crops_of(given: tuple[torch.Tensor, torch.Tensor]) -> tuple[CropCamera, torch.Tensor]:

@@ -27,6 +27,7 @@ from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.runtime.device import check_device
 from flowpose_ros.runtime.drop_log import DropLog
 from flowpose_ros.runtime.frame_assembler import IMAGE_LEFT_OUT, AssemblerOptions, Bundle
+from flowpose_ros.runtime.memory import give_back_memory
 from flowpose_ros.runtime.threads import share_threads
 from flowpose_ros.runtime.timing import Rate, StageTimes
 from flowpose_ros.runtime.watchdog import Watchdog
@@ -111,6 +112,7 @@ class EstimatorNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._outputs.close()
         self._outputs = self._pipeline = None
+        give_back_memory()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:

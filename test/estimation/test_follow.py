@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from flowpose_ros.estimation.batches import mapped, take, tensors_of
 from flowpose_ros.estimation.depth import DepthOptions
-from flowpose_ros.estimation.follow import Follower, FollowOptions, crops_of, fitted_to_surface
+from flowpose_ros.estimation.follow import Follower, FollowOptions, crops_of, fitted_to_surface, moved
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
 from flowpose_ros.estimation.recorded import Recorded
 from flowpose_ros.estimation.views import FrameTensors, Shapes, Views
@@ -24,8 +25,8 @@ MESHES = [textured_box((0.1, 0.07, 0.05)), sphere(0.3, 16)]
 
 
 @pytest.fixture(scope="module")
-def follower():
-    return Follower(load_networks("", "cpu"))
+def networks():
+    return load_networks("", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +48,22 @@ def given():
 
 @torch.no_grad()
 @pytest.mark.parametrize("depth", [True, False])
-def test_what_is_recorded_waits_for_no_number(follower, given, depth):
+def test_what_is_recorded_waits_for_no_number(networks, given, depth):
     given = given if depth else (replace(given[0], depth=None), *given[1:])
     _, views, shapes = given
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:  # has shapes alone, and refuses to give a number
         camera, T_crop_obj = crops_of(mapped(mode.from_tensor, (shapes.points, views.T_crop_obj)))
-        moved = follower._move(mapped(mode.from_tensor, given), FollowOptions(), DepthOptions(), 2)
+        there = moved(networks, mapped(mode.from_tensor, given), FollowOptions(), DepthOptions(), 2)
         with pytest.raises(DataDependentOutputException):
-            float(moved.quality[0])
-    assert camera.K.shape == (2, 3, 3) and moved.T_cam_obj.shape == T_crop_obj.shape == (2, 4, 4)
+            float(there.quality[0])
+    assert camera.K.shape == (2, 3, 3) and there.T_cam_obj.shape == T_crop_obj.shape == (2, 4, 4)
+
+
+def test_a_follower_is_freed_as_soon_as_nobody_needs_it(networks):
+    follower = Follower(networks)
+    gone = weakref.ref(follower)
+    del follower
+    assert gone() is None
 
 
 @torch.no_grad()
@@ -88,12 +96,13 @@ def test_on_a_cpu_a_recorded_function_is_called_as_it_is():
 @torch.no_grad()
 @pytest.mark.parametrize("depth", [True, False])
 def test_a_gpu_plays_what_the_function_gives(given, depth):
-    follower, settings = Follower(load_networks("", "cuda")), (FollowOptions(), DepthOptions(), 2)
+    on_gpu, settings = load_networks("", "cuda"), (FollowOptions(), DepthOptions(), 2)
+    follower = Follower(on_gpu)
     first = mapped(lambda tensor: tensor.cuda(), given if depth else (replace(given[0], depth=None), *given[1:]))
     second = mapped(torch.clone, first)
     second[0].image.mul_(0.7).add_(0.1)
     for batch in (first, second, first):
-        played, plain = follower._moved(batch, *settings), follower._move(batch, *settings)
+        played, plain = follower._moved(batch, *settings), moved(on_gpu, batch, *settings)
         for one, other in zip(tensors_of(played), tensors_of(plain)):
             torch.testing.assert_close(one.float(), other.float(), rtol=1e-2, atol=1e-3)
     one = (first[0], *take(first[1:], torch.tensor([0]).cuda()))
