@@ -19,6 +19,7 @@ from flowpose_ros.estimation.hypotheses import Hypotheses
 from flowpose_ros.estimation.judge import judge, trust
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
+from flowpose_ros.estimation.memory import give_back_memory
 from flowpose_ros.estimation.networks import Networks, load_networks
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
@@ -157,6 +158,7 @@ class Estimator:
                                                                f"threshold {options.score_threshold:.2f}"))
             else:
                 estimates.append(estimate)
+        give_back_memory()
         return FrameResult(tuple(estimates), tuple(dropped), timings)
 
     def targets(self, frame: Frame, labels: Sequence[str], renderer: Renderer) -> list[Target]:

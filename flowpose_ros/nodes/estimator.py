@@ -16,6 +16,7 @@ from rclpy.time import Time
 from flowpose_ros.errors import CatalogueError, DeviceLostError, FlowposeError, FrameError, OptionError
 from flowpose_ros.estimation.batches import is_memory_shortage
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.estimation.memory import give_back_memory
 from flowpose_ros.nodes.diagnostics import Health, diagnostics
 from flowpose_ros.nodes.inputs import CameraInputs
 from flowpose_ros.nodes.options import NodeOptions
@@ -27,7 +28,6 @@ from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.runtime.device import check_device
 from flowpose_ros.runtime.drop_log import DropLog
 from flowpose_ros.runtime.frame_assembler import IMAGE_LEFT_OUT, AssemblerOptions, Bundle
-from flowpose_ros.runtime.memory import give_back_memory
 from flowpose_ros.runtime.threads import share_threads
 from flowpose_ros.runtime.timing import Rate, StageTimes
 from flowpose_ros.runtime.watchdog import Watchdog

@@ -22,7 +22,6 @@ from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.records import Detection, Frame, FrameResult, PoseEstimate
 from flowpose_ros.runtime.drop_log import DropLog
 from flowpose_ros.runtime.frame_assembler import Bundle
-from flowpose_ros.runtime.memory import give_back_memory
 from flowpose_ros.tracking.association import InstanceNames
 from flowpose_ros.tracking.tracker import Tracker, TrackerOptions
 
@@ -82,7 +81,6 @@ class FramePipeline:
             detections = self._detections(bundle, camera)
             result = self.estimator.estimate(frame, detections) if detections else FrameResult(())
             estimates, stage = self._names.name(self._publishable(result), bundle.stamp_ns), result.timings
-            give_back_memory()
         timings = {"convert": converted - start, **stage, "total": time.perf_counter() - start}
         return Processed(bundle.image.header, frame, estimates, timings,
                          any(dropped.reason == "out_of_memory" for dropped in result.dropped))
@@ -92,7 +90,6 @@ class FramePipeline:
         frame, camera = self._frame(bundle)
         for dropped in self.tracker.absorb(frame, self._detections(bundle, camera)):
             self.drops.add(dropped.reason, dropped.detail)
-        give_back_memory()
 
     def _detections(self, bundle: Bundle, camera: Calibration) -> tuple[Detection, ...]:
         return detections_in(bundle.detections, self.catalogue, camera, self.options.max_detections, self.drops,

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.rendering.rasterise import Visible, visible_triangles
-from flowpose_ros.rendering.renderer import Rendering, check_meshes, check_views, joined
+from flowpose_ros.rendering.renderer import Rendering, check_meshes, check_shapes, joined
 from flowpose_ros.rendering.shading import TEMPLATE_AMBIENT, corner_table
 
 TRIANGLES = 1 << 20
@@ -76,27 +76,29 @@ class RasterRenderer:
     def render(self, mesh: Mesh, T_cam_obj: torch.Tensor, K: torch.Tensor,
                size: tuple[int, int]) -> Rendering:
         """Render B template views (see rendering.renderer.Renderer)."""
-        check_views(T_cam_obj, K, size)
+        check_shapes(T_cam_obj, K, size)
         T, K = (x.detach().to(self._device or x.device, torch.float32) for x in (T_cam_obj, K))
         table = self.table(mesh, T.device)
         views = max(1, TRIANGLES // max(1, len(table.table)))
-        parts = [_render(table, T[i:i + views], K[i:i + views], size) for i in range(0, max(1, len(T)), views)]
-        return joined(parts)
+        triangle = torch.arange(len(table.table), device=T.device)
+
+        def part(first: int) -> Rendering:
+            poses = T[first:first + views]
+            view = torch.arange(len(poses), device=T.device).repeat_interleave(len(triangle))
+            return _render(table, view, triangle.repeat(len(poses)), poses, K[first:first + views], size)
+
+        return joined([part(first) for first in range(0, max(1, len(T)), views)])
 
     def render_each(self, meshes: Sequence[Mesh], T_cam_obj: torch.Tensor, K: torch.Tensor,
                     size: tuple[int, int]) -> Rendering:
         """Render view i of meshes[i] (see rendering.renderer.render_each)."""
-        check_views(T_cam_obj, K, size)
+        check_shapes(T_cam_obj, K, size)
         check_meshes(meshes, K)
         if sum(len(mesh.faces) for mesh in meshes) > TRIANGLES:
             return joined([self.render(mesh, T_cam_obj[i:i + 1], K[i:i + 1], size) for i, mesh in enumerate(meshes)])
         T, K = (x.detach().to(self._device or x.device, torch.float32) for x in (T_cam_obj, K))
         whole = self._together(tuple(meshes), T.device)
-        R, t = T[:, :3, :3].double(), T[:, :3, 3].double()
-        points = whole.table.table[:, :, 6:9].double()
-        corners = torch.einsum("fij,fkj->fki", R[whole.owner], points) + t[whole.owner][:, None]
-        return render_triangles(whole.table, corners, whole.owner, torch.arange(len(points), device=t.device), T[:, :3, :3],
-                                K, size)
+        return _render(whole.table, whole.owner, torch.arange(len(whole.owner), device=T.device), T, K, size)
 
     def _together(self, meshes: tuple[Mesh, ...], device: torch.device) -> Together:
         """The tables of meshes as one; the last ones asked for are kept."""
@@ -108,13 +110,12 @@ class RasterRenderer:
         return last
 
 
-def _render(mesh: MeshTable, T_cam_obj: torch.Tensor, K: torch.Tensor, size: tuple[int, int]) -> Rendering:
-    B, faces = len(T_cam_obj), len(mesh.table)
+def _render(mesh: MeshTable, view: torch.Tensor, face: torch.Tensor, T_cam_obj: torch.Tensor, K: torch.Tensor,
+            size: tuple[int, int]) -> Rendering:
+    """B views of N triangles, each face [N] of the table in the pose of its view [N]."""
     R, t = T_cam_obj[:, :3, :3].double(), T_cam_obj[:, :3, 3].double()
-    corners = torch.einsum("bij,fkj->bfki", R, mesh.table[:, :, 6:9].double()) + t[:, None, None]
-    view = torch.arange(B, device=t.device).repeat_interleave(faces)
-    face = torch.arange(faces, device=t.device).repeat(B)
-    return render_triangles(mesh, corners.reshape(-1, 3, 3), view, face, T_cam_obj[:, :3, :3], K, size)
+    corners = torch.einsum("nij,nkj->nki", R[view], mesh.table[face, :, 6:9].double()) + t[view][:, None]
+    return render_triangles(mesh, corners, view, face, T_cam_obj[:, :3, :3], K, size)
 
 
 def render_triangles(mesh: MeshTable, corners: torch.Tensor, view: torch.Tensor, face: torch.Tensor, R: torch.Tensor,

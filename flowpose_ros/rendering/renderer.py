@@ -82,14 +82,19 @@ def check_meshes(meshes: Sequence[Mesh], K: torch.Tensor) -> None:
 def check_views(T_cam_obj: torch.Tensor, K: torch.Tensor,
                 size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Poses [B,4,4] and intrinsics [B,3,3] as float32 arrays; GeometryError when shapes are wrong."""
+    check_shapes(T_cam_obj, K, size)
+    return (T_cam_obj.detach().cpu().numpy().astype(np.float32),
+            K.detach().cpu().numpy().astype(np.float32))
+
+
+def check_shapes(T_cam_obj: torch.Tensor, K: torch.Tensor, size: tuple[int, int]) -> None:
+    """GeometryError unless poses are [B,4,4], intrinsics [B,3,3] and the size (height, width); reads no number."""
     if T_cam_obj.ndim != 3 or T_cam_obj.shape[1:] != (4, 4):
         raise GeometryError(f"T_cam_obj: expected shape [B, 4, 4], got {list(T_cam_obj.shape)}")
     if K.shape != (len(T_cam_obj), 3, 3):
         raise GeometryError(f"K: expected shape [{len(T_cam_obj)}, 3, 3], one per pose, got {list(K.shape)}")
     if len(size) != 2 or min(size) < 1:
         raise GeometryError(f"size: expected a positive (height, width), got {size}")
-    return (T_cam_obj.detach().cpu().numpy().astype(np.float32),
-            K.detach().cpu().numpy().astype(np.float32))
 
 
 def pixel_rays(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:

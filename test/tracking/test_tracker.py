@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
 from flowpose_ros.estimation.follow import Followed, Follower, FollowOptions
-from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.estimation.networks import load_networks
+from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.geometry.symmetry import SymmetryAxis, SymmetryGroup
 from flowpose_ros.records import Detection, FrameResult, PoseEstimate
 from flowpose_ros.rendering.raycast import RaycastRenderer

@@ -97,6 +97,9 @@ def test_samples_made_on_the_device_need_no_file_and_results_their_folder(tmp_pa
     monkeypatch.setattr(variants, "MADE", 4)
     budget = replace(SHORT, made_on="device", learning_rate=1e-4)
     runs = ablate(FAMILIES["refpose"](REFINER, SHORT.crop, "cpu"), budget, ["all"], [0], tmp_path / "new" / "runs.jsonl", 0)
+    other = ablate(FAMILIES["refpose"](REFINER, SHORT.crop, "cpu"), replace(budget, learning_rate=0.1), ["all"], [0],
+                   tmp_path / "new" / "runs.jsonl", 0)
+    assert other[0].figures["points' error, radii"] != runs[0].figures["points' error, radii"]
     assert [run.budget for run in runs] == [budget] and [p.name for p in (tmp_path / "new").iterdir()] == ["runs.jsonl"]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flowpose_ros.runtime.memory import give_back_memory
+from flowpose_ros.estimation.memory import give_back_memory
 
 PIECES, SIZE = 2000, 60_000
 
