@@ -15,10 +15,10 @@ class CorrelationPyramid:
     def __init__(self, source: torch.Tensor, target: torch.Tensor, levels: int, radius: int) -> None:
         B, C, h, w = source.shape
         self.radius = radius
-        source = source.flatten(2).transpose(1, 2).float()
+        source = source.flatten(2).transpose(1, 2).float() / C ** 0.5
         self.volumes = []
         for _ in range(levels):
-            volume = source @ target.flatten(2).float() / C ** 0.5
+            volume = source @ target.flatten(2).float()
             self.volumes.append(volume.reshape(B, h * w, *target.shape[-2:]))
             # Pooling the features equals pooling the volume, at a fraction of the cost.
             target = F.avg_pool2d(target, 2)

@@ -80,7 +80,7 @@ def cell_logits(source: torch.Tensor, target: torch.Tensor, cells: torch.Tensor)
     """Correlations [B,N,h*w] of the source cells [B,N] with all target cells; features [B,C,h,w]."""
     C = source.shape[1]
     asked = source.flatten(2).transpose(1, 2).gather(1, cells[..., None].expand(-1, -1, C))
-    return asked @ target.flatten(2) / C ** 0.5
+    return (asked / C ** 0.5) @ target.flatten(2)
 
 
 def neighbours(cells: torch.Tensor, h: int, w: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import trimesh
+from scipy.spatial.transform import Rotation
 
 from flowpose_ros.errors import FlowposeError
 from flowpose_ros.evaluation.bop_dataset import BopDataset
@@ -17,7 +18,7 @@ from flowpose_ros.objects.load import load_mesh
 from flowpose_ros.rendering.raycast import RaycastRenderer
 from training.objects import random_object
 from training.photoreal.__main__ import Settings, main, make_dataset
-from training.photoreal.compose import Scene, aim, at_rest, compose
+from training.photoreal.compose import TURN_DEG, Scene, aim, around, at_rest, compose
 from training.photoreal.light import LUMINANCE, temperature_color
 from training.photoreal.render import render
 from training.photoreal.settle import settle
@@ -93,6 +94,21 @@ def test_all_things_are_whole_in_the_image(in_the_air, size):
         assert camera.T_cam_world[2, 2] < -0.3  # looks down
 
 
+def test_a_camera_that_goes_round_the_pile_keeps_all_things_whole_in_its_images(in_the_air):
+    for seed, scene in enumerate(in_the_air):
+        first = aim(scene, (480, 640), (seed, 0))
+        np.testing.assert_array_equal(around(scene, first, 1)[0].T_cam_world, first.T_cam_world)
+        path = around(scene, first, 30)
+        points = np.concatenate([world_points(item) for item in scene.placed])
+        for camera in path:
+            seen = (points @ camera.T_cam_world[:3, :3].T + camera.T_cam_world[:3, 3]) @ camera.K.T
+            pixels = seen[:, :2] / seen[:, 2:]
+            assert (seen[:, 2] > 0.1).all() and (pixels > [25, 19]).all() and (pixels < [614, 460]).all()
+        for before, after in zip(path, path[1:]):
+            turn = Rotation.from_matrix(after.T_cam_world[:3, :3].T @ before.T_cam_world[:3, :3]).as_rotvec(degrees=True)
+            np.testing.assert_allclose(turn, [0, 0, -TURN_DEG], atol=1e-9)
+
+
 def test_what_left_the_table_is_taken_away(in_the_air):
     scene = in_the_air[0]
     poses = [item.T_world_obj.copy() for item in scene.placed]
@@ -150,7 +166,8 @@ def test_without_blender_one_line_says_how_to_install_it(monkeypatch, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("flag", [("--shard", "4/4"), ("--shard", "1"), ("--size", "640"), ("--size", "8x8")])
+@pytest.mark.parametrize("flag", [("--shard", "4/4"), ("--shard", "1"), ("--size", "640"), ("--size", "8x8"),
+                                  ("--views", "0")])
 def test_a_wrong_flag_is_refused(monkeypatch, capsys, flag):
     monkeypatch.setattr(sys, "argv", ["photoreal", "--meshes", ".", "--output", "out", *flag])
     with pytest.raises(SystemExit):
@@ -182,7 +199,7 @@ def test_things_rest_on_the_table_or_on_each_other(resting, kind):
 def test_cycles_sees_each_thing_where_its_pose_puts_it(resting, kind):
     scene = resting[kind]
     camera = aim(scene, (240, 320), (5, 0))
-    picture = render(scene, camera, 1, 0)
+    picture, = render(scene, [camera], 1, 0)
     renderer, window = RaycastRenderer(), Window(0, 0, 320, 240)
     depths = np.stack([depth_in_window(renderer, item.thing.mesh, camera.T_cam_world @ item.T_world_obj, camera.K,
                                        window) for item in scene.placed])
@@ -224,6 +241,14 @@ def test_shards_write_the_scenes_of_one_run_and_a_finished_scene_stays(folder, t
     with pytest.raises(FlowposeError, match="choose another --output"):
         make_dataset(folder, tmp_path / "part", replace(SETTINGS, seed=4), range(2))
     check_dataset(BopDataset(tmp_path / "whole"), folder)
+
+
+@needs_bpy
+def test_a_clip_has_the_poses_of_all_its_images(folder, tmp_path):
+    make_dataset(folder, tmp_path / "clip", replace(SETTINGS, views=3), range(1))
+    dataset = BopDataset(tmp_path / "clip")
+    assert len(dataset.images) == 3
+    check_dataset(dataset, folder)
 
 
 def check_dataset(dataset, folder):

@@ -20,7 +20,7 @@ from flowpose_ros.errors import FlowposeError
 from flowpose_ros.objects.load import METRES_PER_UNIT
 from training.bop_files import write_models
 from training.photoreal.blender import load_bpy
-from training.photoreal.compose import Scene, aim, compose
+from training.photoreal.compose import Scene, aim, around, compose
 from training.photoreal.render import render
 from training.photoreal.room import KINDS
 from training.photoreal.settle import settle
@@ -41,6 +41,7 @@ class Settings:
     unit: str
     size: tuple[int, int]
     samples: int
+    views: int = 1
 
 
 def make_dataset(meshes: Path, output: Path, settings: Settings, indices: range) -> tuple[int, dict[str, str]]:
@@ -55,12 +56,13 @@ def make_dataset(meshes: Path, output: Path, settings: Settings, indices: range)
     claim(output, settings, things)
     backgrounds = Backgrounds()
     missing = [index for index in indices if not scene_folder(output, index).is_dir()]
-    for index in tqdm(missing, unit="scene", desc="rendering", disable=None):
-        scene = rested(things, backgrounds, settings, index)
-        camera = aim(scene, settings.size, (settings.seed, index))
-        picture = render(scene, camera, settings.samples, index)
-        write_scene(scene_folder(output, index), scene, camera, picture,
-                    np.random.default_rng([settings.seed, index, 2]))
+    with tqdm(total=len(missing) * settings.views, unit="image", desc="rendering", disable=None) as bar:
+        for index in missing:
+            scene = rested(things, backgrounds, settings, index)
+            cameras = around(scene, aim(scene, settings.size, (settings.seed, index)), settings.views)
+            pictures = render(scene, cameras, settings.samples, index, bar.update)
+            write_scene(scene_folder(output, index), scene, cameras, pictures,
+                        np.random.default_rng([settings.seed, index, 2]))
     return len(missing), skipped
 
 
@@ -103,6 +105,13 @@ def size_of(text: str) -> tuple[int, int]:
     return height, width
 
 
+def views_of(text: str) -> int:
+    """A number of images, at least one."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 def shard_of(text: str) -> tuple[int, int]:
     """(index, count) of INDEX/COUNT."""
     index, count = map(int, text.split("/"))
@@ -116,7 +125,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--meshes", type=Path, required=True, help="folder of NAME/mesh.ply (metres) and of mesh files")
     parser.add_argument("--output", type=Path, required=True, help="folder of the dataset")
-    parser.add_argument("--scenes", type=int, default=20, help="scenes of all shards together, one image each")
+    parser.add_argument("--scenes", type=int, default=20, help="scenes of all shards together")
+    parser.add_argument("--views", type=views_of, default=1,
+                        help="images of each scene; with more than one the camera goes round the pile, a clip")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shard", type=shard_of, default=(0, 1), metavar="I/N", help="every Nth scene from scene I")
     parser.add_argument("--room", choices=(*KINDS, "mixed"), default="mixed")
@@ -127,7 +138,7 @@ def main() -> None:
     parser.add_argument("--size", type=size_of, default=(480, 640), metavar="WxH")
     parser.add_argument("--samples", type=int, default=32, help="light paths per pixel, before the denoiser")
     args = parser.parse_args()
-    settings = Settings(args.seed, args.room, args.family, args.unit, args.size, args.samples)
+    settings = Settings(args.seed, args.room, args.family, args.unit, args.size, args.samples, args.views)
     first, step = args.shard
     try:
         made, skipped = make_dataset(args.meshes, args.output, settings, range(first, args.scenes, step))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from flowpose_ros.geometry.rotations import random_rotations
 from training.demo_clip import look_at
@@ -19,6 +20,8 @@ GAP_M = 0.01
 MARGIN = 0.05
 """Share of each image side that things keep clear of."""
 ELEVATIONS_DEG = {"table": (22, 65), "bin": (55, 82)}
+TURN_DEG = 3.0
+"""Between two images of a clip, about the vertical through the pile."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +116,23 @@ def aim(scene: Scene, size: tuple[int, int], key: tuple[int, ...]) -> Camera:
     nearest = 1 + _step_back(points @ T[:3, :3].T + T[:3, 3], K, size)
     T[2, 3] += nearest * rng.uniform(1.0, 1.2) - 1
     return Camera(T, K, size)
+
+
+def around(scene: Scene, first: Camera, views: int) -> list[Camera]:
+    """A camera that goes round the pile from where it first is, its images a clip of so many views; all things are whole
+    in all of them, for which it may begin a little farther away."""
+    points = np.concatenate([item.hull_points for item in scene.placed])
+    middle = (points.min(0) + points.max(0)) / 2
+    path = []
+    for view in range(views):
+        T = np.eye(4)
+        T[:3, :3] = Rotation.from_rotvec([0, 0, np.radians(TURN_DEG * view)]).as_matrix()
+        T[:3, 3] = middle - T[:3, :3] @ middle
+        path.append(first.T_cam_world @ T)
+    step = max(_step_back(points @ T[:3, :3].T + T[:3, 3], first.K, first.size) for T in path)
+    for T in path:
+        T[2, 3] += max(step, 0.0)
+    return [replace(first, T_cam_world=T) for T in path]
 
 
 def _roll(angle: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,10 @@ class Picture:
     placed: np.ndarray
 
 
-def render(scene: Scene, camera: Camera, samples: int, seed: int) -> Picture:
-    """Render a scene in colour with this many samples a pixel and a denoiser, then its depth and what is seen."""
+def render(scene: Scene, cameras: Sequence[Camera], samples: int, seed: int,
+           progress: Callable[[], object] = lambda: None) -> list[Picture]:
+    """Render a scene for each camera, all of one lens: in colour with this many samples a pixel and a denoiser, then its
+    depth and what is seen. progress: called after each colour image, which takes nearly all of the time."""
     stage = empty_scene()
     materials = {}
     for slab in scene.room.slabs:
@@ -38,13 +41,16 @@ def render(scene: Scene, camera: Camera, samples: int, seed: int) -> Picture:
     for index, item in enumerate(scene.placed, start=1):
         _add_thing(stage, item, index)
     _add_light(stage, scene.light, scene.room.surroundings)
-    _add_camera(stage, camera)
+    _add_camera(stage, cameras[0])
     _use_cycles(stage, samples, seed)
-    with tempfile.TemporaryDirectory() as folder:
-        linear = _shoot(stage, Path(folder) / "colour.exr")
-        _see_numbers(stage)
-        numbers = _shoot(stage, Path(folder) / "numbers.exr")
-    return Picture(linear, numbers[..., 0], np.round(numbers[..., 1]).astype(np.int64) - 1)
+    linear = []
+    for camera in cameras:
+        linear.append(_shoot(stage, camera))
+        progress()
+    _see_numbers(stage)
+    numbers = [_shoot(stage, camera) for camera in cameras]
+    return [Picture(colour, number[..., 0], np.round(number[..., 1]).astype(np.int64) - 1)
+            for colour, number in zip(linear, numbers)]
 
 
 # --- what is there -------------------------------------------------------------------------------
@@ -150,9 +156,8 @@ def _add_light(stage, light: Light, surroundings: np.ndarray) -> None:
 
 
 def _add_camera(stage, camera: Camera) -> None:
-    """Blender's camera looks along -z with y up; its image plane ends at the outer edges of the pixels."""
+    """A camera's lens; its image plane ends at the outer edges of the pixels."""
     import bpy
-    from mathutils import Matrix
 
     (height, width), K = camera.size, camera.K
     data = bpy.data.cameras.new("camera")
@@ -160,7 +165,6 @@ def _add_camera(stage, camera: Camera) -> None:
     data.shift_x, data.shift_y = ((width - 1) / 2 - K[0, 2]) / width, (K[1, 2] - (height - 1) / 2) / width
     data.clip_start, data.clip_end = 0.01, 100.0
     stage.camera = bpy.data.objects.new("camera", data)
-    stage.camera.matrix_world = Matrix((np.linalg.inv(camera.T_cam_world) @ np.diag([1.0, -1, -1, 1])).tolist())
     stage.collection.objects.link(stage.camera)
     stage.render.resolution_x, stage.render.resolution_y, stage.render.resolution_percentage = width, height, 100
 
@@ -202,17 +206,22 @@ def _see_numbers(stage) -> None:
     cycles.pixel_filter_type, cycles.filter_width = "BOX", 0.01
 
 
-def _shoot(stage, path: Path) -> np.ndarray:
-    """The picture [H,W,3] float32 that Blender renders now, in linear light."""
+def _shoot(stage, camera: Camera) -> np.ndarray:
+    """The picture [H,W,3] float32, in linear light, that Blender renders now from where the camera is."""
+    from mathutils import Matrix
+
     bpy = load_bpy()
-    stage.render.filepath = str(path)
-    with silent(1):
-        bpy.ops.render.render(write_still=True)
-    image = bpy.data.images.load(str(path))
-    width, height = image.size
-    values = np.empty(width * height * 4, np.float32)
-    image.pixels.foreach_get(values)
-    bpy.data.images.remove(image)
+    # Blender's camera looks along -z with y up.
+    stage.camera.matrix_world = Matrix((np.linalg.inv(camera.T_cam_world) @ np.diag([1.0, -1, -1, 1])).tolist())
+    with tempfile.TemporaryDirectory() as folder:
+        stage.render.filepath = str(Path(folder) / "picture.exr")
+        with silent(1):
+            bpy.ops.render.render(write_still=True)
+        image = bpy.data.images.load(stage.render.filepath)
+        width, height = image.size
+        values = np.empty(width * height * 4, np.float32)
+        image.pixels.foreach_get(values)
+        bpy.data.images.remove(image)
     return values.reshape(height, width, 4)[::-1, :, :3].copy()
 
 
