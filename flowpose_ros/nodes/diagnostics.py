@@ -49,6 +49,6 @@ def diagnostics(stamp: Time, node_name: str, health: Health) -> DiagnosticArray:
     return DiagnosticArray(header=Header(stamp=stamp), status=[status])
 
 
-def memory_bytes() -> int:
-    """Resident memory of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def memory_bytes(process: int | str = "self") -> int:
+    """Resident memory of a process, by its number; of this one if not told."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -55,6 +55,11 @@ class NodeProcess:
             self._process.wait()
 
     @property
+    def number(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
     def output(self) -> str:
         """What the node has printed so far."""
         return self.log.read_text(errors="replace")
