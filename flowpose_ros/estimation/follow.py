@@ -16,11 +16,13 @@ from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.networks import CROP_SIZE, Networks
 from flowpose_ros.estimation.recorded import Recorded
 from flowpose_ros.estimation.select import rigid, symmetric
+from flowpose_ros.estimation.settle import FINE_PADDING, FINE_SIZE
 from flowpose_ros.estimation.support import residual_covariance, supporting
 from flowpose_ros.estimation.views import FrameTensors, Shapes, Views, sane
 from flowpose_ros.geometry.camera import CropCamera, project, samples_per_side
-from flowpose_ros.geometry.crops import crop_for_poses
+from flowpose_ros.geometry.crops import PADDING, crop_for_poses
 from flowpose_ros.geometry.transforms import transform_points
+from flowpose_ros.networks.flow import GenFlow, Update
 from flowpose_ros.networks.scorer import cell_cover
 from flowpose_ros.options import option
 from flowpose_ros.rendering.renderer import render_each
@@ -46,8 +48,17 @@ class FollowOptions:
     fine_updates: int = option(1, "updates at 1/4 of the crop", low=1, high=10)
     icp_iterations: int = option(4, "steps of the final fit to the depth surface", low=0, high=50)
     icp_points: int = option(1000, "rendered pixels that take part in the final fit", low=100, high=100000)
+    finer: str = option("on", "without depth, poses come from finer crops, in which they are three times nearer and take "
+                        "twice as long", choices=("on", "off"))
     inlier_px: float = option(2.0, "residual under which a flow vector supports the pose, crop pixels", low=0.1,
                               high=20.0)
+    again_below: float = option(0.6, "a frame that confirms less of an object is looked at again, from where it was found",
+                                low=0.0, high=1.0)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Updates at 1/8 and at 1/4."""
+        return self.coarse_updates, self.fine_updates
 
 
 @dataclass(frozen=True)
@@ -80,11 +91,23 @@ class Follower:
         self._stretch = networks.pose_score.stretch.tolist()
         # No method of its own: what refers to itself is freed late.
         self._cropped, self._moved = Recorded(crops_of), Recorded(partial(moved, networks))
+        self._moved_finely = Recorded(partial(moved_finely, networks))
 
     @torch.no_grad()
     def follow(self, targets: Sequence[Target], T_cam_obj: Sequence[np.ndarray], options: FollowOptions,
                depth_options: DepthOptions) -> list[Followed]:
         """Where the objects of one frame are, from poses T_cam_obj [4,4] near them; one result for each target."""
+        found = self._found(targets, T_cam_obj, options, depth_options)
+        # So a track outlives a sudden motion, which has no velocity yet.
+        doubted = [i for i, each in enumerate(found) if each.quality < options.again_below]
+        again = self._found([targets[i] for i in doubted], [found[i].T_cam_obj for i in doubted], options, depth_options)
+        for i, each in zip(doubted, again):
+            found[i] = max(found[i], each, key=lambda one: one.quality)
+        return found
+
+    def _found(self, targets: Sequence[Target], T_cam_obj: Sequence[np.ndarray], options: FollowOptions,
+               depth_options: DepthOptions) -> list[Followed]:
+        """What one look at the frame gives."""
         if not targets:
             return []
         # A start near the end needs less than a first pose does.
@@ -94,10 +117,17 @@ class Follower:
 
         def carried(part: torch.Tensor) -> Moved:
             meshes, those = [targets[i].shape.model.mesh for i in part.tolist()], take(shapes, part)
-            camera, T_crop_obj = self._cropped((those.points, start[part].to(those.points)))
-            rendering = render_each(renderer, meshes, T_crop_obj, camera.K, (CROP_SIZE, CROP_SIZE))
-            return self._moved((frame, Views(camera, T_crop_obj, rendering), those), options, depth_options,
-                               samples_per_side(camera, frame.K))
+
+            def views(size: int, padding: float) -> Views:
+                camera, T_crop_obj = self._cropped((those.points, start[part].to(those.points)), size, padding)
+                return Views(camera, T_crop_obj, render_each(renderer, meshes, T_crop_obj, camera.K, (size, size)))
+
+            wide = views(CROP_SIZE, PADDING)
+            if frame.depth is not None or options.finer == "off":
+                return self._moved((frame, wide, those), options, depth_options, samples_per_side(wide.camera, frame.K))
+            fine = views(FINE_SIZE, FINE_PADDING)
+            return self._moved_finely((frame, wide, fine, those), options, *(
+                samples_per_side(each.camera, frame.K) for each in (wide, fine)))
 
         there = mapped(lambda x: x.double().cpu(), in_parts(carried, torch.arange(len(targets)), len(targets)))
         stretch = self._stretch[int(frame.depth is not None)]
@@ -111,29 +141,71 @@ def moved(networks: Networks, given: tuple[FrameTensors, Views, Shapes], options
           depth_options: DepthOptions, per_side: int) -> Moved:
     """Where a frame shows the objects of B views; per_side: samples of a crop's pixel (see `sample_crop`)."""
     frame, views, shapes = given
-    rendering, K = views.rendering, views.camera.K
-    picture, depth = frame.crop(views.camera, per_side), frame.depth_crop(views.camera)
-    both = networks.flow.encode(torch.cat([picture, rendering.rgb]))
-    query, source = (tuple(f.chunk(2)[i] for f in both) for i in (0, 1))
-    update = networks.flow(query, views.network_view(shapes), source,
-                           counts=(options.coarse_updates, options.fine_updates))[-1]
-    logit = networks.scorer(source[1].float(), cell_cover(rendering.mask), query[1].float())
-    seen, T = torch.sigmoid(logit - UNSEEN_LOGIT), sane(update.T_crop_obj, views, shapes)
-    supported = torch.sigmoid(update.field.certainty) * update.valid * supporting(update, T, K, options.inlier_px)
-    confirmed = supported.sum((1, 2, 3)) / update.valid.sum((1, 2, 3)).clamp_min(1)
+    sight, depth = Sight.of(networks, frame, views, per_side), frame.depth_crop(views.camera)
+    update = networks.flow(sight.query, views.network_view(shapes), sight.source, counts=options.counts)[-1]
+    T, seen = sane(update.T_crop_obj, views, shapes), sight.seen
+    confirmed = confirmed_share(update, T, views, options)
     if depth is not None:
         T, shares = fitted_to_surface(views, shapes, T, depth, depth_options)
         seen = torch.where(shares.measured > LEAST_MEASURED, shares.agree, seen)
-    blank = picture.std((2, 3)).amax(1) < MIN_CONTRAST
-    quality = torch.where(blank, 0.0, torch.minimum(confirmed, seen))
-    return Moved(views.camera.to_camera(T), quality, residual_covariance(shapes, update, views))
+    return Moved(views.camera.to_camera(T), sight.quality(confirmed, seen), residual_covariance(shapes, update, views))
 
 
-def crops_of(given: tuple[torch.Tensor, torch.Tensor]) -> tuple[CropCamera, torch.Tensor]:
+def moved_finely(networks: Networks, given: tuple[FrameTensors, Views, Views, Shapes], options: FollowOptions,
+                 wide_per_side: int, fine_per_side: int) -> Moved:
+    """Where a frame shows the objects of B views, by their finer views: wide ones as `moved` has them show whether it
+    does. Without depth."""
+    frame, wide, fine, shapes = given
+    sight = Sight.of(networks, frame, wide, wide_per_side)
+    query, source = encoded(networks.settler, frame.crop(fine.camera, fine_per_side), fine)
+    update = networks.settler(query, fine.network_view(shapes), source, counts=options.counts)[-1]
+    T = sane(update.T_crop_obj, fine, shapes)
+    return Moved(fine.camera.to_camera(T), sight.quality(confirmed_share(update, T, fine, options), sight.seen),
+                 residual_covariance(shapes, update, fine))
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the crops of B views show: features of the query and of the render (`GenFlow.encode`), how surely [B] the
+    scorer sees the object there, and which crops [B] show nothing at all."""
+
+    query: tuple[torch.Tensor, torch.Tensor]
+    source: tuple[torch.Tensor, torch.Tensor]
+    seen: torch.Tensor
+    blank: torch.Tensor
+
+    @staticmethod
+    def of(networks: Networks, frame: FrameTensors, views: Views, per_side: int) -> Sight:
+        """What views of CROP_SIZE show; per_side as `moved` has it."""
+        picture = frame.crop(views.camera, per_side)
+        query, source = encoded(networks.flow, picture, views)
+        logit = networks.scorer(source[1].float(), cell_cover(views.rendering.mask), query[1].float())
+        return Sight(query, source, torch.sigmoid(logit - UNSEEN_LOGIT), picture.std((2, 3)).amax(1) < MIN_CONTRAST)
+
+    def quality(self, confirmed: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """The quality [B] of poses (see `Followed`) by two witnesses [B]."""
+        return torch.where(self.blank, 0.0, torch.minimum(confirmed, seen))
+
+
+def encoded(network: GenFlow, picture: torch.Tensor, views: Views
+            ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """Features of crops [B,3,S,S] and of their renders, in one pass."""
+    both = network.encode(torch.cat([picture, views.rendering.rgb]))
+    return tuple(tuple(f.chunk(2)[i] for f in both) for i in (0, 1))
+
+
+def confirmed_share(update: Update, T_crop_obj: torch.Tensor, views: Views, options: FollowOptions) -> torch.Tensor:
+    """The share [B] of an update's cells whose flow is sure of poses [B,4,4]."""
+    near = supporting(update, T_crop_obj, views.camera.K, options.inlier_px)
+    supported = torch.sigmoid(update.field.certainty) * update.valid * near
+    return supported.sum((1, 2, 3)) / update.valid.sum((1, 2, 3)).clamp_min(1)
+
+
+def crops_of(given: tuple[torch.Tensor, torch.Tensor], size: int, padding: float) -> tuple[CropCamera, torch.Tensor]:
     """The crops around objects of points [B,N,3] in poses T_cam_obj [B,4,4], and the poses in these, T_crop_obj
     [B,4,4]."""
     points, T_cam_obj = given
-    camera = crop_for_poses(points, T_cam_obj, CROP_SIZE)
+    camera = crop_for_poses(points, T_cam_obj, size, padding)
     return camera, camera.to_crop(T_cam_obj)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 
 from flowpose_ros.estimation.look import Look, Target
-from flowpose_ros.estimation.networks import CROP_SIZE
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update
 from flowpose_ros.estimation.views import Shape, Shapes, Views
 from flowpose_ros.geometry.camera import project
@@ -60,7 +59,8 @@ def residual_covariance(shape: Shape | Shapes, update: Update, views: Views) -> 
     points = (update.xyz - center[:, :, None, None]) / radius[:, None, None, None]
     problem = PnpProblem(points.flatten(2).transpose(1, 2),
                          (update.field.flow + update.pixel).flatten(2).transpose(1, 2),
-                         normalise_weights(update.weight.flatten(2).transpose(1, 2)), views.camera.K, float(CROP_SIZE))
+                         normalise_weights(update.weight.flatten(2).transpose(1, 2)), views.camera.K,
+                         float(views.rendering.mask.shape[-1]))
     R, t = from_transform(views.T_crop_obj, center, radius)
     about_center = pose_covariance(problem, R, t, radius)
     # The origin moves with a turn r about the centre: by -r x R c.

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from flowpose_ros.estimation.batches import mapped, take, tensors_of
 from flowpose_ros.estimation.depth import DepthOptions
-from flowpose_ros.estimation.follow import Follower, FollowOptions, crops_of, fitted_to_surface, moved
+from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.estimation.follow import Follower, FollowOptions, crops_of, fitted_to_surface, moved, moved_finely
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
 from flowpose_ros.estimation.recorded import Recorded
+from flowpose_ros.estimation.settle import FINE_PADDING, FINE_SIZE
 from flowpose_ros.estimation.views import FrameTensors, Shapes, Views
+from flowpose_ros.evaluation.bop_dataset import BopDataset
+from flowpose_ros.evaluation.metrics import pose_difference
+from flowpose_ros.geometry.crops import PADDING
 from flowpose_ros.rendering.raycast import RaycastRenderer
 from flowpose_ros.rendering.renderer import render_each
 from rendering.meshes import sphere, textured_box
@@ -41,9 +48,20 @@ def given():
     seen = render_each(RaycastRenderer(), MESHES, T, K.expand(2, 3, 3), (240, 320))
     frame = FrameTensors(torch.where(seen.mask[:1], seen.rgb[0], seen.rgb[1]),
                          torch.where(seen.mask[0], seen.depth[0], seen.depth[1]), K)
-    camera, T_crop_obj = crops_of((points, T))
-    rendering = render_each(RaycastRenderer(), MESHES, T_crop_obj, camera.K, (CROP_SIZE, CROP_SIZE))
-    return frame, Views(camera, T_crop_obj, rendering), shapes
+    return frame, views_of(shapes, T, CROP_SIZE, PADDING), shapes
+
+
+def views_of(shapes, T_cam_obj, size, padding):
+    camera, T_crop_obj = crops_of((shapes.points, T_cam_obj), size, padding)
+    return Views(camera, T_crop_obj, render_each(RaycastRenderer(), MESHES, T_crop_obj, camera.K, (size, size)))
+
+
+@pytest.fixture(scope="module")
+def given_finely(given):
+    """The same without depth, and finer views of it."""
+    frame, wide, shapes = given
+    fine = views_of(shapes, wide.camera.to_camera(wide.T_crop_obj), FINE_SIZE, FINE_PADDING)
+    return replace(frame, depth=None), wide, fine, shapes
 
 
 @torch.no_grad()
@@ -52,11 +70,63 @@ def test_what_is_recorded_waits_for_no_number(networks, given, depth):
     given = given if depth else (replace(given[0], depth=None), *given[1:])
     _, views, shapes = given
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:  # has shapes alone, and refuses to give a number
-        camera, T_crop_obj = crops_of(mapped(mode.from_tensor, (shapes.points, views.T_crop_obj)))
+        camera, T_crop_obj = crops_of(mapped(mode.from_tensor, (shapes.points, views.T_crop_obj)), CROP_SIZE, PADDING)
         there = moved(networks, mapped(mode.from_tensor, given), FollowOptions(), DepthOptions(), 2)
         with pytest.raises(DataDependentOutputException):
             float(there.quality[0])
     assert camera.K.shape == (2, 3, 3) and there.T_cam_obj.shape == T_crop_obj.shape == (2, 4, 4)
+
+
+@torch.no_grad()
+def test_what_is_recorded_of_finer_crops_waits_for_no_number_either(networks, given_finely):
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        there = moved_finely(networks, mapped(mode.from_tensor, given_finely), FollowOptions(), 2, 1)
+        with pytest.raises(DataDependentOutputException):
+            float(there.quality[0])
+    assert there.T_cam_obj.shape == (2, 4, 4) and there.residual.shape == (2, 6, 6)
+
+
+class Course:
+    """The demo clip's objects, followed into one of its images from poses that are off."""
+
+    def __init__(self, depth):
+        dataset = BopDataset(Path(__file__).resolve().parents[2] / "demo")
+        self.sample = next(dataset.samples(dataset.images[:1]))
+        self.estimator = Estimator(dataset.catalogue, EstimatorOptions(depth=depth))
+        self.truths = [truth.T_cam_obj for truth in self.sample.ground_truth]
+        self.targets = self.estimator.targets(self.sample.frame, [truth.label for truth in self.sample.ground_truth],
+                                              RaycastRenderer())
+        self.symmetries = [target.shape.model.symmetries for target in self.targets]
+
+    def followed(self, turn_deg, shift, options):
+        """Followed poses whose starts are turned by a vector [3] and shifted by one [3] in diameters."""
+        starts = [T.copy() for T in self.truths]
+        for T, target in zip(starts, self.targets):
+            T[:3, :3] = Rotation.from_rotvec(turn_deg, degrees=True).as_matrix() @ T[:3, :3]
+            T[:3, 3] += target.shape.diameter * np.array(shift)
+        return Follower(self.estimator.networks).follow(self.targets, starts, options, self.estimator.options.fit)
+
+    def degrees(self, found):
+        """How far each is turned from the truth."""
+        return np.degrees([pose_difference(each.T_cam_obj, T, symmetries).rotation
+                           for each, T, symmetries in zip(found, self.truths, self.symmetries)])
+
+
+def test_finer_crops_bring_poses_nearer():
+    course, turned = Course("off"), {"on": [], "off": []}
+    for turn in ([2, 0, 1], [0, -3, 0], [-2, 1, 2]):
+        for finer, found in turned.items():
+            found += [course.degrees(course.followed(turn, (0.02, -0.01, 0.04), FollowOptions(finer=finer)))]
+    assert np.median(turned["on"]) < 0.6 * np.median(turned["off"]) and np.max(turned["on"]) < 3
+
+
+def test_what_is_not_confirmed_is_looked_at_again_from_where_it_was_found():
+    course, confirmed = Course("on"), {0.6: 0, 0.0: 0}
+    for shift in ((0.4, 0, 0), (0, -0.4, 0), (-0.3, 0.3, 0.2)):
+        for again_below in confirmed:
+            found = course.followed([0, 8, 0], shift, FollowOptions(again_below=again_below))
+            confirmed[again_below] += sum(each.quality > 0.6 for each in found)
+    assert confirmed[0.6] > confirmed[0.0] and confirmed[0.6] >= 5
 
 
 def test_a_follower_is_freed_as_soon_as_nobody_needs_it(networks):
@@ -108,6 +178,18 @@ def test_a_gpu_plays_what_the_function_gives(given, depth):
     one = (first[0], *take(first[1:], torch.tensor([0]).cuda()))
     assert len(follower._moved(one, *settings).quality) == 1
     assert len(follower._moved._recordings) == 2 and all(follower._moved._recordings.values())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@torch.no_grad()
+def test_a_gpu_plays_what_the_function_gives_of_finer_crops(given_finely):
+    on_gpu, settings = load_networks("", "cuda"), (FollowOptions(), 2, 1)
+    follower, batch = Follower(on_gpu), mapped(lambda tensor: tensor.cuda(), given_finely)
+    for _ in range(2):
+        played, plain = follower._moved_finely(batch, *settings), moved_finely(on_gpu, batch, *settings)
+        for one, other in zip(tensors_of(played), tensors_of(plain)):
+            torch.testing.assert_close(one.float(), other.float(), rtol=1e-2, atol=1e-3)
+    assert list(follower._moved_finely._recordings.values())[0]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
