@@ -8,7 +8,7 @@ through the frames that came meanwhile.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,6 +26,9 @@ TWIN = 0.4
 """Two tracks of an object nearer to each other than this share of its diameter are one."""
 CATCH_UP_ROUNDS = 3
 """Frames keep coming while a late pose is carried through those that have come."""
+MOST_PATIENCE = 5
+"""So many estimates of a doubtful track each double the time until the next: what stays doubtful must not keep what is
+new waiting."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class TrackerOptions:
                              high=3600.0)
     audit_s: float = option(1.0, "a track that is detected is judged again after so long, seconds", low=0.0,
                             high=3600.0)
-    doubt_score: float = option(0.3, "a track with a lower score is estimated again", low=0.0, high=1.0)
+    doubt_score: float = option(0.6, "a track with a lower score is estimated again, after audit_s and then ever more rarely",
+                                low=0.0, high=1.0)
     min_overlap: float = option(0.3, "least overlap of boxes by which a track explains a detection", low=0.0, high=1.0)
     follow: FollowOptions = field(default_factory=FollowOptions)
 
@@ -97,7 +101,8 @@ class Tracker:
                 current = self._tracks.get(track.key)
                 # Unless the other thread has forgotten it or given it another pose meanwhile.
                 if current is not None and current.motion is track.motion:
-                    self._keep(replace(after[track.key], estimate=current.estimate, judged_ns=current.judged_ns),
+                    seen = after[track.key]
+                    self._keep(replace(current, motion=seen.motion, confirmed=seen.confirmed, history=seen.history),
                                frame.stamp_ns)
             twins = self._twins()
             for key in twins:
@@ -145,6 +150,8 @@ class Tracker:
         self._trail.start()
         try:
             for detection, doubted in self._work(frame, detections):
+                if doubted is not None:
+                    self._change(doubted.key, lambda current: current.doubted_in(frame.stamp_ns))
                 result = self._estimator.estimate(frame, [detection])
                 dropped += result.dropped
                 for estimate in result.estimates:
@@ -164,9 +171,16 @@ class Tracker:
         for i, detection in enumerate(detections):
             if i not in explained:
                 work.append((detection, None))
-            elif self._audit(frame, tracks[explained[i]]) < self.options.doubt_score:
-                work.append((detection, tracks[explained[i]]))
+            else:
+                track = tracks[explained[i]]
+                if self._audit(frame, track) < self.options.doubt_score and self._due(frame, track):
+                    work.append((detection, track))
         return work
+
+    def _due(self, frame: Frame, track: Track) -> bool:
+        """Whether a doubtful track was estimated long enough ago."""
+        patience_s = self.options.audit_s * 2 ** min(track.doubted, MOST_PATIENCE)
+        return frame.stamp_ns - track.estimated_ns >= patience_s * 1e9
 
     def _audit(self, frame: Frame, track: Track) -> float:
         """The track's score, judged in this frame if the last time is long ago; 1 if not."""
@@ -175,19 +189,23 @@ class Tracker:
         # This frame's pose may not be known yet, and one of a frame before would be judged wrong.
         here = self._follow(frame, [track], [track.pose_at(frame.stamp_ns)], "absorb")[0]
         score = self._estimator.judge(frame, track.key[0], here.T_cam_obj)
-        with self._lock:
-            current = self._tracks.get(track.key)
-            if current is not None:
-                self._tracks[track.key] = replace(current, judged_ns=frame.stamp_ns,
-                                                  estimate=replace(current.estimate, score=score))
+        self._change(track.key, lambda current: replace(current, judged_ns=frame.stamp_ns,
+                                                        estimate=replace(current.estimate, score=score)))
         return score
+
+    def _change(self, key: tuple[str, int], changed: Callable[[Track], Track]) -> None:
+        """Change a track, if it is still there."""
+        with self._lock:
+            if key in self._tracks:
+                self._tracks[key] = changed(self._tracks[key])
 
     def _begin(self, frame: Frame, estimate: PoseEstimate, doubted: Track | None, age: int) -> str:
         """Begin a track of an estimate, or continue the doubted one with it; why not, if not."""
         if doubted is not None and estimate.score <= self._score_of(doubted.key):
             return f"estimated again, score {estimate.score:.2f} is not better"
         mesh = self._estimator.catalogue[estimate.label].mesh
-        track = Track(estimate, Motion(estimate.T_cam_obj, frame.stamp_ns, mesh.center), judged_ns=frame.stamp_ns)
+        track = Track(estimate, Motion(estimate.T_cam_obj, frame.stamp_ns, mesh.center), judged_ns=frame.stamp_ns,
+                      estimated_ns=frame.stamp_ns, doubted=0 if doubted is None else doubted.doubted + 1)
         frames = [frame]
         for _ in range(CATCH_UP_ROUNDS):
             for newer in frames:

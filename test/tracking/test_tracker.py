@@ -226,6 +226,17 @@ def test_a_doubtful_track_is_estimated_again_and_keeps_its_name(estimator, clip,
     assert scores == {("obj_000001", 0): 0.9, ("obj_000002", 0): 0.9, ("obj_000003", 0): 0.9}
 
 
+def test_a_track_that_stays_doubtful_is_estimated_again_ever_more_rarely(estimator, clip, monkeypatch):
+    tracker, estimate, estimated = begun(estimator, clip[0], audit_s=0.1), estimator.estimate, []
+    monkeypatch.setattr(estimator, "judge", lambda frame, label, T: 0.4)
+    for n in range(1, 17):
+        frame = replace(clip[0].frame, stamp_ns=clip[0].frame.stamp_ns + n * STEP_NS)
+        monkeypatch.setattr(estimator, "estimate", lambda *a: estimated.append(n) or estimate(*a))
+        tracker.absorb(frame, told(clip[0])[:1])
+    assert estimated == [1, 3, 7, 15]
+    assert len(tracker.tracks) == 3
+
+
 def test_a_good_track_is_judged_good_before_it_was_followed_into_the_frame(estimator, clip):
     tracker = begun(estimator, clip[0], audit_s=0.0)
     tracker.absorb(clip[3].frame, told(clip[3]))
