@@ -39,6 +39,10 @@ objects with little texture."""
 LEAST_MEASURED = 0.2
 """Share of an object's pixels that must have depth for this to say how much of it is confirmed."""
 
+LEAST_OPEN = 0.5
+"""What depth shows to be hidden by something nearer cannot be confirmed, and does not count; up to so much of the
+object."""
+
 
 @dataclass(frozen=True)
 class FollowOptions:
@@ -147,7 +151,9 @@ def moved(networks: Networks, given: tuple[FrameTensors, Views, Shapes], options
     confirmed = confirmed_share(update, T, views, options)
     if depth is not None:
         T, shares = fitted_to_surface(views, shapes, T, depth, depth_options)
-        seen = torch.where(shares.measured > LEAST_MEASURED, shares.agree, seen)
+        measured = shares.measured > LEAST_MEASURED
+        open_share = torch.where(measured, (1 - shares.hidden).clamp_min(LEAST_OPEN), 1.0)
+        confirmed, seen = confirmed / open_share, torch.where(measured, shares.agree / open_share, seen)
     return Moved(views.camera.to_camera(T), sight.quality(confirmed, seen), residual_covariance(shapes, update, views))
 
 
@@ -184,7 +190,7 @@ class Sight:
 
     def quality(self, confirmed: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """The quality [B] of poses (see `Followed`) by two witnesses [B]."""
-        return torch.where(self.blank, 0.0, torch.minimum(confirmed, seen))
+        return torch.where(self.blank, 0.0, torch.minimum(confirmed, seen).clamp_max(1.0))
 
 
 def encoded(network: GenFlow, picture: torch.Tensor, views: Views
