@@ -44,6 +44,11 @@ LEAST_OPEN = 0.5
 object."""
 
 
+HELD = 0.003
+"""How firmly a pose from finer crops is held in the fit to depth: what this does not tell, as a turn of a plain mug whose
+handle is hidden, it would let wander. Poses from wide crops lag behind such a turn and are not held."""
+
+
 @dataclass(frozen=True)
 class FollowOptions:
     """How a pose is carried from frame to frame."""
@@ -52,8 +57,8 @@ class FollowOptions:
     fine_updates: int = option(1, "updates at 1/4 of the crop", low=1, high=10)
     icp_iterations: int = option(4, "steps of the final fit to the depth surface", low=0, high=50)
     icp_points: int = option(1000, "rendered pixels that take part in the final fit", low=100, high=100000)
-    finer: str = option("on", "without depth, poses come from finer crops, in which they are three times nearer and take "
-                        "twice as long", choices=("on", "off"))
+    finer: str = option("auto", "poses come from finer crops, which bring them nearer and take twice as long; auto: where "
+                        "there is no depth", choices=("auto", "on", "off"))
     inlier_px: float = option(2.0, "residual under which a flow vector supports the pose, crop pixels", low=0.1,
                               high=20.0)
     again_below: float = option(0.6, "a frame that confirms less of an object is looked at again, from where it was found",
@@ -95,7 +100,6 @@ class Follower:
         self._stretch = networks.pose_score.stretch.tolist()
         # No method of its own: what refers to itself is freed late.
         self._cropped, self._moved = Recorded(crops_of), Recorded(partial(moved, networks))
-        self._moved_finely = Recorded(partial(moved_finely, networks))
 
     @torch.no_grad()
     def follow(self, targets: Sequence[Target], T_cam_obj: Sequence[np.ndarray], options: FollowOptions,
@@ -118,6 +122,7 @@ class Follower:
         depth_options = replace(depth_options, icp_iterations=options.icp_iterations, icp_points=options.icp_points)
         shapes, start = Shapes.of([target.shape for target in targets]), torch.from_numpy(np.stack(T_cam_obj))
         frame, renderer = targets[0].frame, targets[0].renderer
+        finer = options.finer == "on" or options.finer == "auto" and frame.depth is None
 
         def carried(part: torch.Tensor) -> Moved:
             meshes, those = [targets[i].shape.model.mesh for i in part.tolist()], take(shapes, part)
@@ -126,12 +131,9 @@ class Follower:
                 camera, T_crop_obj = self._cropped((those.points, start[part].to(those.points)), size, padding)
                 return Views(camera, T_crop_obj, render_each(renderer, meshes, T_crop_obj, camera.K, (size, size)))
 
-            wide = views(CROP_SIZE, PADDING)
-            if frame.depth is not None or options.finer == "off":
-                return self._moved((frame, wide, those), options, depth_options, samples_per_side(wide.camera, frame.K))
-            fine = views(FINE_SIZE, FINE_PADDING)
-            return self._moved_finely((frame, wide, fine, those), options, *(
-                samples_per_side(each.camera, frame.K) for each in (wide, fine)))
+            seen = (views(CROP_SIZE, PADDING), *([views(FINE_SIZE, FINE_PADDING)] if finer else []))
+            return self._moved((frame, seen, those), options, depth_options,
+                               tuple(samples_per_side(each.camera, frame.K) for each in seen))
 
         there = mapped(lambda x: x.double().cpu(), in_parts(carried, torch.arange(len(targets)), len(targets)))
         stretch = self._stretch[int(frame.depth is not None)]
@@ -141,33 +143,27 @@ class Follower:
                 for T, quality, C in zip(there.T_cam_obj.numpy(), there.quality.tolist(), covariance.numpy())]
 
 
-def moved(networks: Networks, given: tuple[FrameTensors, Views, Shapes], options: FollowOptions,
-          depth_options: DepthOptions, per_side: int) -> Moved:
-    """Where a frame shows the objects of B views; per_side: samples of a crop's pixel (see `sample_crop`)."""
-    frame, views, shapes = given
-    sight, depth = Sight.of(networks, frame, views, per_side), frame.depth_crop(views.camera)
-    update = networks.flow(sight.query, views.network_view(shapes), sight.source, counts=options.counts)[-1]
-    T, seen = sane(update.T_crop_obj, views, shapes), sight.seen
+def moved(networks: Networks, given: tuple[FrameTensors, tuple[Views, ...], Shapes], options: FollowOptions,
+          depth_options: DepthOptions, per_side: tuple[int, ...]) -> Moved:
+    """Where a frame shows the objects of B views, wide ones and, if there are two, finer ones that poses then come from.
+
+    per_side: samples of a pixel of these views' crops (see `sample_crop`).
+    """
+    frame, (wide, *finer), shapes = given
+    sight = Sight.of(networks, frame, wide, per_side[0])
+    views, network, query, source = wide, networks.flow, sight.query, sight.source
+    if finer:
+        views, network = finer[0], networks.settler
+        query, source = encoded(network, frame.crop(views.camera, per_side[1]), views)
+    update = network(query, views.network_view(shapes), source, counts=options.counts)[-1]
+    T, seen, depth = sane(update.T_crop_obj, views, shapes), sight.seen, frame.depth_crop(views.camera)
     confirmed = confirmed_share(update, T, views, options)
     if depth is not None:
-        T, shares = fitted_to_surface(views, shapes, T, depth, depth_options)
+        T, shares = fitted_to_surface(views, shapes, T, depth, depth_options, HELD if finer else 0.0)
         measured = shares.measured > LEAST_MEASURED
         open_share = torch.where(measured, (1 - shares.hidden).clamp_min(LEAST_OPEN), 1.0)
         confirmed, seen = confirmed / open_share, torch.where(measured, shares.agree / open_share, seen)
     return Moved(views.camera.to_camera(T), sight.quality(confirmed, seen), residual_covariance(shapes, update, views))
-
-
-def moved_finely(networks: Networks, given: tuple[FrameTensors, Views, Views, Shapes], options: FollowOptions,
-                 wide_per_side: int, fine_per_side: int) -> Moved:
-    """Where a frame shows the objects of B views, by their finer views: wide ones as `moved` has them show whether it
-    does. Without depth."""
-    frame, wide, fine, shapes = given
-    sight = Sight.of(networks, frame, wide, wide_per_side)
-    query, source = encoded(networks.settler, frame.crop(fine.camera, fine_per_side), fine)
-    update = networks.settler(query, fine.network_view(shapes), source, counts=options.counts)[-1]
-    T = sane(update.T_crop_obj, fine, shapes)
-    return Moved(fine.camera.to_camera(T), sight.quality(confirmed_share(update, T, fine, options), sight.seen),
-                 residual_covariance(shapes, update, fine))
 
 
 @dataclass(frozen=True)
@@ -216,14 +212,15 @@ def crops_of(given: tuple[torch.Tensor, torch.Tensor], size: int, padding: float
 
 
 def fitted_to_surface(views: Views, shapes: Shapes, T_crop_obj: torch.Tensor, depth: torch.Tensor,
-                      options: DepthOptions) -> tuple[torch.Tensor, DepthShares]:
-    """Poses T_crop_obj [B,4,4] fitted to the depth [B,S,S] of their crops, and what of each this confirms.
+                      options: DepthOptions, held: float = 0.0) -> tuple[torch.Tensor, DepthShares]:
+    """Poses T_crop_obj [B,4,4] fitted to the depth [B,S,S] of their crops, and what of each this confirms; held as in
+    `refine_icp`.
 
     The surface is that of the views: from one frame to the next a little of it appears and disappears. No samples are
     drawn, as for a first pose: the network's pose is near enough for the fit to the surface.
     """
     r, K = views.rendering, views.camera.K
-    T = refine_icp(r.xyz, r.normal, r.mask, views.T_crop_obj, depth, K, T_crop_obj, shapes.diameter, options)
+    T = refine_icp(r.xyz, r.normal, r.mask, views.T_crop_obj, depth, K, T_crop_obj, shapes.diameter, options, held)
     T = sane(T, views, shapes)
     surface = transform_points(T, r.xyz.flatten(2).transpose(1, 2))
     measured = depth_at(depth, project(surface, K)).view_as(r.depth)

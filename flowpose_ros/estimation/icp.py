@@ -7,7 +7,7 @@ import torch
 from flowpose_ros.estimation.depth import DepthOptions, Length, depth_at
 from flowpose_ros.geometry.camera import back_project, project
 from flowpose_ros.geometry.spd import inverse_spd6
-from flowpose_ros.geometry.transforms import exp_so3, make_transform, transform_points
+from flowpose_ros.geometry.transforms import exp_so3, make_transform, transform_points, vee
 
 MAX_ROTATION = 0.1745
 MAX_TRANSLATION = 0.2
@@ -21,14 +21,16 @@ GRAZING = 0.15
 @torch.no_grad()
 def refine_icp(xyz: torch.Tensor, normal_cam: torch.Tensor, mask: torch.Tensor, T_render: torch.Tensor,
                depth_crop: torch.Tensor, K: torch.Tensor, T_init: torch.Tensor, diameter: Length,
-               options: DepthOptions) -> torch.Tensor:
+               options: DepthOptions, held: float = 0.0) -> torch.Tensor:
     """T_crop_obj [B,4,4] moved from T_init until the rendered surface fits the measured one.
 
     xyz [B,3,S,S] metres (object frame), normal_cam [B,3,S,S] (crop camera) and mask [B,S,S] are
     those of a rendering at T_render [B,4,4]; depth_crop [B,S,S] metres; K [B,3,3]. The distance
     gate shrinks from `icp_gate` to twice `inlier_distance`. T_init stays where the fit does not bring
     more of the surface within `inlier_distance`, or where too little of it is measured. What the
-    visible surface does not fix (a plate seen from above slides) stays nearly as it was.
+    visible surface does not fix (a plate seen from above slides) stays nearly as it was, and the nearer to T_init the
+    more it is held there: in units in which the surface's information on a motion of the radius, or of one radian, is at
+    most 1.
     """
     diameter = torch.ones_like(T_init[:, 0, 0]) * diameter
     index = _spread(mask, options.icp_points)
@@ -39,7 +41,7 @@ def refine_icp(xyz: torch.Tensor, normal_cam: torch.Tensor, mask: torch.Tensor, 
     T = T_init
     for i in range(options.icp_iterations):
         gate = first * (last / first) ** (i / max(1, options.icp_iterations - 1))
-        T = _step(points, normal_obj, used, depth_crop, K, T, gate, diameter / 2, options.min_inliers)
+        T = _step(points, normal_obj, used, depth_crop, K, T, gate, diameter / 2, options.min_inliers, T_init, held)
     before = _support(points, used, depth_crop, K, T_init, near)
     after = _support(points, used, depth_crop, K, T, near)
     return torch.where((after > before)[:, None, None], T, T_init)
@@ -66,8 +68,9 @@ def _associate(p: torch.Tensor, depth: torch.Tensor, K: torch.Tensor) -> tuple[t
 
 
 def _step(points: torch.Tensor, normal_obj: torch.Tensor, used: torch.Tensor, depth: torch.Tensor,
-          K: torch.Tensor, T: torch.Tensor, gate: torch.Tensor, radius: torch.Tensor, min_points: int) -> torch.Tensor:
-    """T [B,4,4] after one robust Gauss-Newton step about the points' mean, lengths in radii [B]."""
+          K: torch.Tensor, T: torch.Tensor, gate: torch.Tensor, radius: torch.Tensor, min_points: int,
+          T_init: torch.Tensor, held: float) -> torch.Tensor:
+    """T [B,4,4] after one robust Gauss-Newton step about the points' mean, lengths in radii [B]; see `refine_icp`."""
     gate, radius = gate[:, None], radius[:, None]
     p, n = transform_points(T, points), normal_obj @ T[:, :3, :3].transpose(1, 2)
     q, measured = _associate(p, depth, K)
@@ -78,9 +81,12 @@ def _step(points: torch.Tensor, normal_obj: torch.Tensor, used: torch.Tensor, de
     centre = p.mean(1, keepdim=True)
     J = torch.cat([n, torch.linalg.cross((p - centre) / radius[..., None], n)], -1)
     weighted = weight[..., None] * J
-    hold = DAMPING * weight.sum(1).clamp_min(1e-6)
-    A = weighted.transpose(1, 2) @ J + torch.diag_embed(hold[:, None].expand(-1, 6))
-    g = (weighted.transpose(1, 2) @ (distance / radius)[..., None])[..., 0]
+    total = weight.sum(1, keepdim=True).clamp_min(1e-6)
+    A = weighted.transpose(1, 2) @ J + torch.diag_embed(((DAMPING + held) * total).expand(-1, 6))
+    back = (transform_points(T_init, points).mean(1) - centre[:, 0]) / radius
+    turned = T[:, :3, :3] @ T_init[:, :3, :3].transpose(1, 2)
+    back = torch.cat([back, -vee(turned - turned.transpose(1, 2)) / 2], -1)
+    g = (weighted.transpose(1, 2) @ (distance / radius)[..., None])[..., 0] + held * total * back
     step = (inverse_spd6(A)[0] @ g[..., None])[..., 0] * (paired.sum(1) >= min_points)[:, None]
     move, turn = _capped(step[:, :3], MAX_TRANSLATION) * radius, _capped(step[:, 3:], MAX_ROTATION)
     R = exp_so3(turn)

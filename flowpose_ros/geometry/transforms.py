@@ -15,6 +15,11 @@ def skew(v: torch.Tensor) -> torch.Tensor:
     return torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(*v.shape[:-1], 3, 3)
 
 
+def vee(S: torch.Tensor) -> torch.Tensor:
+    """Vectors [...,3] of skew-symmetric matrices [...,3,3]: the opposite of `skew`."""
+    return torch.stack([S[..., 2, 1], S[..., 0, 2], S[..., 1, 0]], -1)
+
+
 def exp_so3(w: torch.Tensor) -> torch.Tensor:
     """Rotation matrices [...,3,3] of rotation vectors [...,3] in radians (Rodrigues)."""
     squared = (w * w).sum(-1)[..., None, None]

@@ -103,6 +103,19 @@ def test_icp_leaves_the_truth_where_it_is(part, render):
     assert (surface_error(part, found, T) < 0.001).all()
 
 
+def test_icp_holds_what_it_is_told_to_hold(part, render):
+    T = truths()
+    start, depth = perturbed(T, 3, 0.004), measured(render(T), "clean")
+
+    def left(held):
+        view = render(start)
+        found = refine_icp(view.xyz, view.normal, view.mask, start, depth, K1.expand(4, 3, 3), start, part.diameter,
+                           DepthOptions(), held)
+        return surface_error(part, found, T) / surface_error(part, start, T)
+
+    assert (left(0.0) < 0.25).all() and (left(0.003) < 0.3).all() and (left(100.0) > 0.9).all()
+
+
 @pytest.mark.parametrize("depth", [0.0, WALL + 1.0], ids=["empty", "far wall"])
 def test_icp_without_the_object_in_depth_leaves_the_pose(part, render, depth):
     start = truths()

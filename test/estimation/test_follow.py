@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from flowpose_ros.estimation.batches import mapped, take, tensors_of
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
-from flowpose_ros.estimation.follow import Follower, FollowOptions, crops_of, fitted_to_surface, moved, moved_finely
+from flowpose_ros.estimation.follow import Follower, FollowOptions, crops_of, fitted_to_surface, moved
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
 from flowpose_ros.estimation.recorded import Recorded
 from flowpose_ros.estimation.settle import FINE_PADDING, FINE_SIZE
@@ -48,7 +48,7 @@ def given():
     seen = render_each(RaycastRenderer(), MESHES, T, K.expand(2, 3, 3), (240, 320))
     frame = FrameTensors(torch.where(seen.mask[:1], seen.rgb[0], seen.rgb[1]),
                          torch.where(seen.mask[0], seen.depth[0], seen.depth[1]), K)
-    return frame, views_of(shapes, T, CROP_SIZE, PADDING), shapes
+    return frame, (views_of(shapes, T, CROP_SIZE, PADDING),), shapes
 
 
 def views_of(shapes, T_cam_obj, size, padding):
@@ -56,34 +56,25 @@ def views_of(shapes, T_cam_obj, size, padding):
     return Views(camera, T_crop_obj, render_each(RaycastRenderer(), MESHES, T_crop_obj, camera.K, (size, size)))
 
 
-@pytest.fixture(scope="module")
-def given_finely(given):
-    """The same without depth, and finer views of it."""
-    frame, wide, shapes = given
-    fine = views_of(shapes, wide.camera.to_camera(wide.T_crop_obj), FINE_SIZE, FINE_PADDING)
-    return replace(frame, depth=None), wide, fine, shapes
+def variant(given, depth, finer):
+    """The same with or without depth, and with finer views."""
+    frame, (wide,), shapes = given
+    fine = [views_of(shapes, wide.camera.to_camera(wide.T_crop_obj), FINE_SIZE, FINE_PADDING)] if finer else []
+    return frame if depth else replace(frame, depth=None), (wide, *fine), shapes
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("finer", [True, False])
 @pytest.mark.parametrize("depth", [True, False])
-def test_what_is_recorded_waits_for_no_number(networks, given, depth):
-    given = given if depth else (replace(given[0], depth=None), *given[1:])
-    _, views, shapes = given
+def test_what_is_recorded_waits_for_no_number(networks, given, depth, finer):
+    given = variant(given, depth, finer)
+    _, (wide, *_), shapes = given
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:  # has shapes alone, and refuses to give a number
-        camera, T_crop_obj = crops_of(mapped(mode.from_tensor, (shapes.points, views.T_crop_obj)), CROP_SIZE, PADDING)
-        there = moved(networks, mapped(mode.from_tensor, given), FollowOptions(), DepthOptions(), 2)
+        camera, T_crop_obj = crops_of(mapped(mode.from_tensor, (shapes.points, wide.T_crop_obj)), CROP_SIZE, PADDING)
+        there = moved(networks, mapped(mode.from_tensor, given), FollowOptions(), DepthOptions(), (2, 1))
         with pytest.raises(DataDependentOutputException):
             float(there.quality[0])
     assert camera.K.shape == (2, 3, 3) and there.T_cam_obj.shape == T_crop_obj.shape == (2, 4, 4)
-
-
-@torch.no_grad()
-def test_what_is_recorded_of_finer_crops_waits_for_no_number_either(networks, given_finely):
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        there = moved_finely(networks, mapped(mode.from_tensor, given_finely), FollowOptions(), 2, 1)
-        with pytest.raises(DataDependentOutputException):
-            float(there.quality[0])
-    assert there.T_cam_obj.shape == (2, 4, 4) and there.residual.shape == (2, 6, 6)
 
 
 class Course:
@@ -138,7 +129,7 @@ def test_a_follower_is_freed_as_soon_as_nobody_needs_it(networks):
 
 @torch.no_grad()
 def test_objects_of_different_sizes_are_each_fitted_by_their_own(given):
-    frame, views, shapes = given
+    frame, (views,), shapes = given
     depth, shifted = frame.depth_crop(views.camera), views.T_crop_obj.clone()
     shifted[:, 2, 3] += torch.tensor([0.004, 0.02])
 
@@ -164,11 +155,12 @@ def test_on_a_cpu_a_recorded_function_is_called_as_it_is():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @torch.no_grad()
+@pytest.mark.parametrize("finer", [True, False])
 @pytest.mark.parametrize("depth", [True, False])
-def test_a_gpu_plays_what_the_function_gives(given, depth):
-    on_gpu, settings = load_networks("", "cuda"), (FollowOptions(), DepthOptions(), 2)
+def test_a_gpu_plays_what_the_function_gives(given, depth, finer):
+    on_gpu, settings = load_networks("", "cuda"), (FollowOptions(), DepthOptions(), (2, 1))
     follower = Follower(on_gpu)
-    first = mapped(lambda tensor: tensor.cuda(), given if depth else (replace(given[0], depth=None), *given[1:]))
+    first = mapped(lambda tensor: tensor.cuda(), variant(given, depth, finer))
     second = mapped(torch.clone, first)
     second[0].image.mul_(0.7).add_(0.1)
     for batch in (first, second, first):
@@ -178,18 +170,6 @@ def test_a_gpu_plays_what_the_function_gives(given, depth):
     one = (first[0], *take(first[1:], torch.tensor([0]).cuda()))
     assert len(follower._moved(one, *settings).quality) == 1
     assert len(follower._moved._recordings) == 2 and all(follower._moved._recordings.values())
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@torch.no_grad()
-def test_a_gpu_plays_what_the_function_gives_of_finer_crops(given_finely):
-    on_gpu, settings = load_networks("", "cuda"), (FollowOptions(), 2, 1)
-    follower, batch = Follower(on_gpu), mapped(lambda tensor: tensor.cuda(), given_finely)
-    for _ in range(2):
-        played, plain = follower._moved_finely(batch, *settings), moved_finely(on_gpu, batch, *settings)
-        for one, other in zip(tensors_of(played), tensors_of(plain)):
-            torch.testing.assert_close(one.float(), other.float(), rtol=1e-2, atol=1e-3)
-    assert list(follower._moved_finely._recordings.values())[0]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
