@@ -27,8 +27,9 @@ sys.path.insert(0, str(ROOT))
 
 from flowpose_ros.errors import FlowposeError  # noqa: E402
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions  # noqa: E402
-from flowpose_ros.estimation.follow import Followed, Follower, FollowOptions  # noqa: E402
+from flowpose_ros.estimation.follow import Followed, Follower  # noqa: E402
 from flowpose_ros.estimation.look import Target  # noqa: E402
+from flowpose_ros.estimation.moved import FollowOptions  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, Sample  # noqa: E402
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
 

@@ -10,74 +10,17 @@ import numpy as np
 import torch
 
 from flowpose_ros.estimation.batches import in_parts, mapped, take
-from flowpose_ros.estimation.depth import DepthOptions, DepthShares, depth_at, depth_shares
-from flowpose_ros.estimation.icp import refine_icp
+from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.look import Target
+from flowpose_ros.estimation.moved import FollowOptions, Moved, crops_of, moved
 from flowpose_ros.estimation.networks import CROP_SIZE, Networks
 from flowpose_ros.estimation.recorded import Recorded
 from flowpose_ros.estimation.select import rigid, symmetric
 from flowpose_ros.estimation.settle import FINE_PADDING, FINE_SIZE
-from flowpose_ros.estimation.support import residual_covariance, supporting
-from flowpose_ros.estimation.views import FrameTensors, Shapes, Views, sane
-from flowpose_ros.geometry.camera import CropCamera, project, samples_per_side
-from flowpose_ros.geometry.crops import PADDING, crop_for_poses
-from flowpose_ros.geometry.transforms import transform_points
-from flowpose_ros.networks.flow import GenFlow, Update
-from flowpose_ros.networks.scorer import cell_cover
-from flowpose_ros.options import option
+from flowpose_ros.estimation.views import Shapes, Views
+from flowpose_ros.geometry.camera import samples_per_side
+from flowpose_ros.geometry.crops import PADDING
 from flowpose_ros.rendering.renderer import render_each
-
-MIN_CONTRAST = 0.02
-"""Deviation of the liveliest channel below which a crop shows nothing (a covered lens): the network sees no motion
-in it and is sure of that."""
-
-UNSEEN_LOGIT = -3.0
-"""The scorer's logit at which a crop is as likely not to show the object at all: where it does, even after a large
-motion, the logit is above -2.2, and in noise or beside the object mostly below -3.3. Flow alone is too easily sure of
-objects with little texture."""
-
-LEAST_MEASURED = 0.2
-"""Share of an object's pixels that must have depth for this to say how much of it is confirmed."""
-
-LEAST_OPEN = 0.5
-"""What depth shows to be hidden by something nearer cannot be confirmed, and does not count; up to so much of the
-object."""
-
-
-HELD = 0.003
-"""How firmly a pose from finer crops is held in the fit to depth: what this does not tell, as a turn of a plain mug whose
-handle is hidden, it would let wander. Poses from wide crops lag behind such a turn and are not held."""
-
-
-@dataclass(frozen=True)
-class FollowOptions:
-    """How a pose is carried from frame to frame."""
-
-    coarse_updates: int = option(1, "updates at 1/8 of the crop", low=1, high=10)
-    fine_updates: int = option(1, "updates at 1/4 of the crop", low=1, high=10)
-    icp_iterations: int = option(4, "steps of the final fit to the depth surface", low=0, high=50)
-    icp_points: int = option(1000, "rendered pixels that take part in the final fit", low=100, high=100000)
-    finer: str = option("auto", "poses come from finer crops, which bring them nearer and take twice as long; auto: where "
-                        "there is no depth", choices=("auto", "on", "off"))
-    inlier_px: float = option(2.0, "residual under which a flow vector supports the pose, crop pixels", low=0.1,
-                              high=20.0)
-    again_below: float = option(0.6, "a frame that confirms less of an object is looked at again, from where it was found",
-                                low=0.0, high=1.0)
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Updates at 1/8 and at 1/4."""
-        return self.coarse_updates, self.fine_updates
-
-
-@dataclass(frozen=True)
-class Moved:
-    """Poses T_cam_obj [B,4,4] in the next frame, their quality [B] (see `Followed`), and the covariance [B,6,6] of the
-    flow's residuals (see `residual_covariance`)."""
-
-    T_cam_obj: torch.Tensor
-    quality: torch.Tensor
-    residual: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -141,88 +84,3 @@ class Follower:
         covariance = stretch * there.residual + torch.cat(free)
         return [Followed(rigid(T), quality, symmetric(C))
                 for T, quality, C in zip(there.T_cam_obj.numpy(), there.quality.tolist(), covariance.numpy())]
-
-
-def moved(networks: Networks, given: tuple[FrameTensors, tuple[Views, ...], Shapes], options: FollowOptions,
-          depth_options: DepthOptions, per_side: tuple[int, ...]) -> Moved:
-    """Where a frame shows the objects of B views, wide ones and, if there are two, finer ones that poses then come from.
-
-    per_side: samples of a pixel of these views' crops (see `sample_crop`).
-    """
-    frame, (wide, *finer), shapes = given
-    sight = Sight.of(networks, frame, wide, per_side[0])
-    views, network, query, source = wide, networks.flow, sight.query, sight.source
-    if finer:
-        views, network = finer[0], networks.settler
-        query, source = encoded(network, frame.crop(views.camera, per_side[1]), views)
-    update = network(query, views.network_view(shapes), source, counts=options.counts)[-1]
-    T, seen, depth = sane(update.T_crop_obj, views, shapes), sight.seen, frame.depth_crop(views.camera)
-    confirmed = confirmed_share(update, T, views, options)
-    if depth is not None:
-        T, shares = fitted_to_surface(views, shapes, T, depth, depth_options, HELD if finer else 0.0)
-        measured = shares.measured > LEAST_MEASURED
-        open_share = torch.where(measured, (1 - shares.hidden).clamp_min(LEAST_OPEN), 1.0)
-        confirmed, seen = confirmed / open_share, torch.where(measured, shares.agree / open_share, seen)
-    return Moved(views.camera.to_camera(T), sight.quality(confirmed, seen), residual_covariance(shapes, update, views))
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What the crops of B views show: features of the query and of the render (`GenFlow.encode`), how surely [B] the
-    scorer sees the object there, and which crops [B] show nothing at all."""
-
-    query: tuple[torch.Tensor, torch.Tensor]
-    source: tuple[torch.Tensor, torch.Tensor]
-    seen: torch.Tensor
-    blank: torch.Tensor
-
-    @staticmethod
-    def of(networks: Networks, frame: FrameTensors, views: Views, per_side: int) -> Sight:
-        """What views of CROP_SIZE show; per_side as `moved` has it."""
-        picture = frame.crop(views.camera, per_side)
-        query, source = encoded(networks.flow, picture, views)
-        logit = networks.scorer(source[1].float(), cell_cover(views.rendering.mask), query[1].float())
-        return Sight(query, source, torch.sigmoid(logit - UNSEEN_LOGIT), picture.std((2, 3)).amax(1) < MIN_CONTRAST)
-
-    def quality(self, confirmed: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """The quality [B] of poses (see `Followed`) by two witnesses [B]."""
-        return torch.where(self.blank, 0.0, torch.minimum(confirmed, seen).clamp_max(1.0))
-
-
-def encoded(network: GenFlow, picture: torch.Tensor, views: Views
-            ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-    """Features of crops [B,3,S,S] and of their renders, in one pass."""
-    both = network.encode(torch.cat([picture, views.rendering.rgb]))
-    return tuple(tuple(f.chunk(2)[i] for f in both) for i in (0, 1))
-
-
-def confirmed_share(update: Update, T_crop_obj: torch.Tensor, views: Views, options: FollowOptions) -> torch.Tensor:
-    """The share [B] of an update's cells whose flow is sure of poses [B,4,4]."""
-    near = supporting(update, T_crop_obj, views.camera.K, options.inlier_px)
-    supported = torch.sigmoid(update.field.certainty) * update.valid * near
-    return supported.sum((1, 2, 3)) / update.valid.sum((1, 2, 3)).clamp_min(1)
-
-
-def crops_of(given: tuple[torch.Tensor, torch.Tensor], size: int, padding: float) -> tuple[CropCamera, torch.Tensor]:
-    """The crops around objects of points [B,N,3] in poses T_cam_obj [B,4,4], and the poses in these, T_crop_obj
-    [B,4,4]."""
-    points, T_cam_obj = given
-    camera = crop_for_poses(points, T_cam_obj, size, padding)
-    return camera, camera.to_crop(T_cam_obj)
-
-
-def fitted_to_surface(views: Views, shapes: Shapes, T_crop_obj: torch.Tensor, depth: torch.Tensor,
-                      options: DepthOptions, held: float = 0.0) -> tuple[torch.Tensor, DepthShares]:
-    """Poses T_crop_obj [B,4,4] fitted to the depth [B,S,S] of their crops, and what of each this confirms; held as in
-    `refine_icp`.
-
-    The surface is that of the views: from one frame to the next a little of it appears and disappears. No samples are
-    drawn, as for a first pose: the network's pose is near enough for the fit to the surface.
-    """
-    r, K = views.rendering, views.camera.K
-    T = refine_icp(r.xyz, r.normal, r.mask, views.T_crop_obj, depth, K, T_crop_obj, shapes.diameter, options, held)
-    T = sane(T, views, shapes)
-    surface = transform_points(T, r.xyz.flatten(2).transpose(1, 2))
-    measured = depth_at(depth, project(surface, K)).view_as(r.depth)
-    return T, depth_shares(surface[..., 2].view_as(r.depth), r.mask, measured,
-                           options.agreement_distance(shapes.diameter))

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from flowpose_ros.estimation.estimator import Estimator
-from flowpose_ros.estimation.follow import Followed, Follower, FollowOptions
+from flowpose_ros.estimation.follow import Followed, Follower
+from flowpose_ros.estimation.moved import FollowOptions
 from flowpose_ros.options import check_options, option
 from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEstimate
 from flowpose_ros.tracking.association import lowest_free

@@ -15,7 +15,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from flowpose_ros.estimation.batches import mapped, take, tensors_of
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
-from flowpose_ros.estimation.follow import Follower, FollowOptions, crops_of, fitted_to_surface, moved
+from flowpose_ros.estimation.follow import Follower
+from flowpose_ros.estimation.moved import FollowOptions, crops_of, fitted_to_surface, moved
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
 from flowpose_ros.estimation.recorded import Recorded
 from flowpose_ros.estimation.settle import FINE_PADDING, FINE_SIZE

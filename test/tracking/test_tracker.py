@@ -9,7 +9,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
-from flowpose_ros.estimation.follow import Followed, Follower, FollowOptions
+from flowpose_ros.estimation.follow import Followed, Follower
+from flowpose_ros.estimation.moved import FollowOptions
 from flowpose_ros.estimation.networks import load_networks
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.geometry.symmetry import SymmetryAxis, SymmetryGroup
