@@ -30,12 +30,11 @@ from flowpose_ros.errors import FlowposeError  # noqa: E402
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, Sample  # noqa: E402
 from flowpose_ros.evaluation.metrics import mssd, pose_difference  # noqa: E402
+from flowpose_ros.evaluation.scores import SHARE_THRESHOLDS  # noqa: E402
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
 from flowpose_ros.records import Frame  # noqa: E402
 from flowpose_ros.tracking.tracker import Tracker, TrackerOptions  # noqa: E402
 
-MSSD_THRESHOLDS = np.arange(1, 11) / 20
-"""Shares of the diameter."""
 POINTS, SYMMETRY_STEP_RAD = 500, 0.1
 """Vertices and turns of an axis of revolution that MSSD is taken over here."""
 
@@ -80,14 +79,14 @@ def run(dataset: BopDataset, samples: list[Sample], args: argparse.Namespace) ->
         frame = replace(sample.frame, stamp_ns=round((k + 1) / args.rate * 1e9))
         if args.hide and args.hide[0] <= k < sum(args.hide):
             frame = hidden(frame, k)
+        wanted = [d for d in sample.detections if not args.labels or d.label in args.labels]
         if k == 0:
-            wanted = [d for d in sample.detections if not args.labels or d.label in args.labels]
             begin = time.perf_counter()
             for dropped in tracker.absorb(frame, wanted):
                 print(f"no track: {dropped.detail}")
             reference = (time.perf_counter() - begin) / max(1, len(wanted))
             continue
-        shown.update(truth.label for truth in sample.ground_truth)
+        shown.update(truth.label for truth in sample.ground_truth if not args.labels or truth.label in args.labels)
         begin = time.perf_counter()
         result = tracker.follow(frame)
         seconds.append(time.perf_counter() - begin)
@@ -95,11 +94,11 @@ def run(dataset: BopDataset, samples: list[Sample], args: argparse.Namespace) ->
             names[estimate.label].add(estimate.instance)
             errors[estimate.label].append((k, *error_of(dataset, sample, estimate)))
         if args.detect_every and k % args.detect_every == 0:
-            tracker.absorb(frame, [d for d in sample.detections if not args.labels or d.label in args.labels])
+            tracker.absorb(frame, wanted)
     rows = []
     for label, count in sorted(shown.items()):
-        _, turn, shift, mssd = np.array(errors[label]).reshape(-1, 4).T
-        recall = (mssd[:, None] < MSSD_THRESHOLDS).mean(1).sum() / count
+        _, turn, shift, distance = np.array(errors[label]).reshape(-1, 4).T
+        recall = (distance[:, None] < SHARE_THRESHOLDS).mean(1).sum() / count
         rows.append((label, len(turn), count, len(names[label]), recall, *(
             f(values) if len(values) else np.nan for values in (turn, shift) for f in (np.median, np.max))))
     print(format_table(("object", "poses", "images", "ids", "recall", "deg median", "deg most", "mm median", "mm most"), rows))

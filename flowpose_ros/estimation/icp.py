@@ -83,7 +83,7 @@ def _step(points: torch.Tensor, normal_obj: torch.Tensor, used: torch.Tensor, de
     weighted = weight[..., None] * J
     total = weight.sum(1, keepdim=True).clamp_min(1e-6)
     A = weighted.transpose(1, 2) @ J + torch.diag_embed(((DAMPING + held) * total).expand(-1, 6))
-    back = (transform_points(T_init, points).mean(1) - centre[:, 0]) / radius
+    back = (transform_points(T_init, points.mean(1, keepdim=True)) - centre)[:, 0] / radius
     turned = T[:, :3, :3] @ T_init[:, :3, :3].transpose(1, 2)
     back = torch.cat([back, -vee(turned - turned.transpose(1, 2)) / 2], -1)
     g = (weighted.transpose(1, 2) @ (distance / radius)[..., None])[..., 0] + held * total * back

@@ -21,7 +21,7 @@ class Track:
 
     estimate: the last full estimate of it; confirmed: whether the last frame that it was looked for in shows it;
     judged_ns: stamp of the frame in which its score was last judged; estimated_ns: of that in which it was last estimated;
-    doubted: how often it was estimated again.
+    retries: how often it was estimated again.
     """
 
     estimate: PoseEstimate
@@ -29,7 +29,7 @@ class Track:
     confirmed: bool = True
     judged_ns: int = 0
     estimated_ns: int = 0
-    doubted: int = 0
+    retries: int = 0
     history: tuple[tuple[int, np.ndarray], ...] = ()
 
     @property
@@ -47,9 +47,9 @@ class Track:
         m = self.motion
         return replace(self, motion=Motion(m.T_cam_obj, m.stamp_ns, m.middle), confirmed=False)
 
-    def doubted_in(self, stamp_ns: int) -> Track:
+    def retried(self, stamp_ns: int) -> Track:
         """The track that is estimated again in a frame."""
-        return replace(self, estimated_ns=stamp_ns, doubted=self.doubted + 1)
+        return replace(self, estimated_ns=stamp_ns, retries=self.retries + 1)
 
     def pose_at(self, stamp_ns: int) -> np.ndarray:
         """The T_cam_obj [4,4] whose stamp is nearest."""

@@ -152,7 +152,7 @@ class Tracker:
         try:
             for detection, doubted in self._work(frame, detections):
                 if doubted is not None:
-                    self._change(doubted.key, lambda current: current.doubted_in(frame.stamp_ns))
+                    self._change(doubted.key, lambda current: current.retried(frame.stamp_ns))
                 result = self._estimator.estimate(frame, [detection])
                 dropped += result.dropped
                 for estimate in result.estimates:
@@ -180,7 +180,7 @@ class Tracker:
 
     def _due(self, frame: Frame, track: Track) -> bool:
         """Whether a doubtful track was estimated long enough ago."""
-        patience_s = self.options.audit_s * 2 ** min(track.doubted, MOST_PATIENCE)
+        patience_s = self.options.audit_s * 2 ** min(track.retries, MOST_PATIENCE)
         return frame.stamp_ns - track.estimated_ns >= patience_s * 1e9
 
     def _audit(self, frame: Frame, track: Track) -> float:
@@ -206,7 +206,7 @@ class Tracker:
             return f"estimated again, score {estimate.score:.2f} is not better"
         mesh = self._estimator.catalogue[estimate.label].mesh
         track = Track(estimate, Motion(estimate.T_cam_obj, frame.stamp_ns, mesh.center), judged_ns=frame.stamp_ns,
-                      estimated_ns=frame.stamp_ns, doubted=0 if doubted is None else doubted.doubted + 1)
+                      estimated_ns=frame.stamp_ns, retries=0 if doubted is None else doubted.retries + 1)
         frames = [frame]
         for _ in range(CATCH_UP_ROUNDS):
             for newer in frames:
