@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from flowpose_ros.estimation.batches import in_parts, mapped, take
+from flowpose_ros.estimation.batches import in_parts, join, mapped, take
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.look import Target
-from flowpose_ros.estimation.moved import FollowOptions, Moved, crops_of, moved
+from flowpose_ros.estimation.moved import FollowOptions, Moved, crops_of, finer_wanted, moved
 from flowpose_ros.estimation.networks import CROP_SIZE, Networks
 from flowpose_ros.estimation.recorded import Recorded
 from flowpose_ros.estimation.select import rigid, symmetric
@@ -65,18 +65,28 @@ class Follower:
         depth_options = replace(depth_options, icp_iterations=options.icp_iterations, icp_points=options.icp_points)
         shapes, start = Shapes.of([target.shape for target in targets]), torch.from_numpy(np.stack(T_cam_obj))
         frame, renderer = targets[0].frame, targets[0].renderer
-        finer = options.finer == "on" or options.finer == "auto" and frame.depth is None
+
+        def views(part: torch.Tensor, T_cam_obj: torch.Tensor, size: int, padding: float) -> Views:
+            meshes = [targets[i].shape.model.mesh for i in part.tolist()]
+            camera, T_crop_obj = self._cropped((take(shapes.points, part), T_cam_obj), size, padding)
+            return Views(camera, T_crop_obj, render_each(renderer, meshes, T_crop_obj, camera.K, (size, size)))
 
         def carried(part: torch.Tensor) -> Moved:
-            meshes, those = [targets[i].shape.model.mesh for i in part.tolist()], take(shapes, part)
+            def look(seen: Views, those: Shapes, before: Moved | None) -> Moved:
+                return self._moved((frame, seen, those, before), options, depth_options,
+                                   samples_per_side(seen.camera, frame.K))
 
-            def views(size: int, padding: float) -> Views:
-                camera, T_crop_obj = self._cropped((those.points, start[part].to(those.points)), size, padding)
-                return Views(camera, T_crop_obj, render_each(renderer, meshes, T_crop_obj, camera.K, (size, size)))
-
-            seen = (views(CROP_SIZE, PADDING), *([views(FINE_SIZE, FINE_PADDING)] if finer else []))
-            return self._moved((frame, seen, those), options, depth_options,
-                               tuple(samples_per_side(each.camera, frame.K) for each in seen))
+            those = take(shapes, part)
+            wide = views(part, start[part].to(those.points), CROP_SIZE, PADDING)
+            there = look(wide, those, None)
+            finer = finer_wanted(wide, those, frame.depth is not None, options)
+            if not len(finer):
+                return there
+            near = take(there, finer)
+            fine = look(views(part[finer], near.T_cam_obj, FINE_SIZE, FINE_PADDING), take(those, finer), near)
+            latest = torch.arange(len(part))
+            latest[finer] = len(part) + torch.arange(len(finer))
+            return take(join([there, fine]), latest)
 
         there = mapped(lambda x: x.double().cpu(), in_parts(carried, torch.arange(len(targets)), len(targets)))
         stretch = self._stretch[int(frame.depth is not None)]

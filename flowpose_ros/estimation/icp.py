@@ -47,6 +47,34 @@ def refine_icp(xyz: torch.Tensor, normal_cam: torch.Tensor, mask: torch.Tensor, 
     return torch.where((after > before)[:, None, None], T, T_init)
 
 
+@torch.no_grad()
+def tied(xyz: torch.Tensor, normal_cam: torch.Tensor, mask: torch.Tensor, T_render: torch.Tensor, diameter: Length,
+         count: int) -> torch.Tensor:
+    """How firmly [B], on the host, the surface, were all of it measured, would tie a pose: its information on the motion
+    that it tells least of, in the units of `refine_icp`. 0: a sphere turns, and a plate slides, as they like.
+
+    A rendering as `refine_icp` takes it, of which `count` pixels take part.
+    """
+    diameter = torch.ones_like(T_render[:, 0, 0]) * diameter
+    index = _spread(mask, count)
+    p, n = transform_points(T_render, _take(xyz, index)), _take(normal_cam, index)
+    weight = _facing(p, n) * mask.flatten(1).any(1, keepdim=True)
+    J = _jacobian(p, n, diameter[:, None] / 2)
+    information = (weight[..., None] * J).transpose(1, 2) @ J / weight.sum(1).clamp_min(1)[:, None, None]
+    return torch.linalg.eigvalsh(information.double().cpu())[:, 0].clamp_min(0)
+
+
+def _jacobian(p: torch.Tensor, n: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
+    """How a motion about the mean of points p [B,N,3], in radii [B,1] and radians, moves each along its normal n
+    [B,N,3]: [B,N,6]."""
+    return torch.cat([n, torch.linalg.cross((p - p.mean(1, keepdim=True)) / radius[..., None], n)], -1)
+
+
+def _facing(p: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+    """Which of points p [B,N,3] with normals n [B,N,3] face the camera at 0 enough to be measured: [B,N]."""
+    return -(n * torch.nn.functional.normalize(p, dim=-1)).sum(-1) > GRAZING
+
+
 def _spread(mask: torch.Tensor, count: int) -> torch.Tensor:
     """Indices [B,count] evenly spread over the true pixels of mask [B,S,S] (repeated if fewer)."""
     rank = mask.flatten(1).cumsum(1)
@@ -74,12 +102,11 @@ def _step(points: torch.Tensor, normal_obj: torch.Tensor, used: torch.Tensor, de
     gate, radius = gate[:, None], radius[:, None]
     p, n = transform_points(T, points), normal_obj @ T[:, :3, :3].transpose(1, 2)
     q, measured = _associate(p, depth, K)
-    facing = -(n * torch.nn.functional.normalize(p, dim=-1)).sum(-1) > GRAZING
     distance = (n * (q - p)).sum(-1)
-    paired = used & measured & facing & ((q - p).norm(dim=-1) < 2 * gate) & (distance.abs() < gate)
+    paired = used & measured & _facing(p, n) & ((q - p).norm(dim=-1) < 2 * gate) & (distance.abs() < gate)
     weight = (1 - (distance / gate).square()).clamp_min(0).square() * paired  # Tukey's biweight
     centre = p.mean(1, keepdim=True)
-    J = torch.cat([n, torch.linalg.cross((p - centre) / radius[..., None], n)], -1)
+    J = _jacobian(p, n, radius)
     weighted = weight[..., None] * J
     total = weight.sum(1, keepdim=True).clamp_min(1e-6)
     A = weighted.transpose(1, 2) @ J + torch.diag_embed(((DAMPING + held) * total).expand(-1, 6))

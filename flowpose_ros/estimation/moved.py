@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 
 from flowpose_ros.estimation.depth import DepthOptions, DepthShares, depth_at, depth_shares
-from flowpose_ros.estimation.icp import refine_icp
+from flowpose_ros.estimation.icp import refine_icp, tied
 from flowpose_ros.estimation.networks import Networks
 from flowpose_ros.estimation.support import residual_covariance, supporting
 from flowpose_ros.estimation.views import FrameTensors, Shapes, Views, sane
 from flowpose_ros.geometry.camera import CropCamera, project
 from flowpose_ros.geometry.crops import crop_for_poses
 from flowpose_ros.geometry.transforms import transform_points
+from flowpose_ros.networks.encoder import Features
 from flowpose_ros.networks.flow import GenFlow, Update
 from flowpose_ros.networks.scorer import cell_cover
 from flowpose_ros.options import option
@@ -37,7 +38,8 @@ object."""
 
 HELD = 0.003
 """How firmly a pose from finer crops is held in the fit to depth: what this does not tell, as a turn of a plain mug whose
-handle is hidden, it would let wander. Poses from wide crops lag behind such a turn and are not held."""
+handle is hidden, it would let wander. Poses from wide crops lag behind such a turn and are not held; so objects whose
+surface ties them less firmly need the finer crops."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class FollowOptions:
     icp_iterations: int = option(4, "steps of the final fit to the depth surface", low=0, high=50)
     icp_points: int = option(1000, "rendered pixels that take part in the final fit", low=100, high=100000)
     finer: str = option("auto", "poses come from finer crops, which bring them nearer and take twice as long; auto: where "
-                        "there is no depth", choices=("auto", "on", "off"))
+                        "there is no depth, and of objects that depth does not tell all of, as how a can is turned",
+                        choices=("auto", "on", "off"))
     inlier_px: float = option(2.0, "residual under which a flow vector supports the pose, crop pixels", low=0.1,
                               high=20.0)
     again_below: float = option(0.6, "a frame that confirms less of an object is looked at again, from where it was found",
@@ -63,70 +66,63 @@ class FollowOptions:
 
 @dataclass(frozen=True)
 class Moved:
-    """Poses T_cam_obj [B,4,4] in the next frame, their quality [B] (see `Followed`), and the covariance [B,6,6] of the
-    flow's residuals (see `residual_covariance`)."""
+    """Poses T_cam_obj [B,4,4] in the next frame, their quality [B] (see `Followed`), how surely [B] the scorer sees the
+    objects there, and the covariance [B,6,6] of the flow's residuals (see `residual_covariance`)."""
 
     T_cam_obj: torch.Tensor
     quality: torch.Tensor
+    seen: torch.Tensor
     residual: torch.Tensor
 
 
-def moved(networks: Networks, given: tuple[FrameTensors, tuple[Views, ...], Shapes], options: FollowOptions,
-          depth_options: DepthOptions, per_side: tuple[int, ...]) -> Moved:
-    """Where a frame shows the objects of B views, wide ones and, if there are two, finer ones that poses then come from.
+def moved(networks: Networks, given: tuple[FrameTensors, Views, Shapes, Moved | None], options: FollowOptions,
+          depth_options: DepthOptions, per_side: int) -> Moved:
+    """Where a frame shows the objects of B views: wide ones of CROP_SIZE, or finer ones in the poses that these led to.
 
-    per_side: samples of a pixel of these views' crops (see `sample_crop`).
+    before: what the wide ones gave, None for these; per_side: samples of a pixel of the crops (see `sample_crop`).
     """
-    frame, (wide, *finer), shapes = given
-    sight = Sight.of(networks, frame, wide, per_side[0])
-    views, network, query, source = wide, networks.flow, sight.query, sight.source
-    if finer:
-        views, network = finer[0], networks.settler
-        query, source = encoded(network, frame.crop(views.camera, per_side[1]), views)
+    frame, views, shapes, before = given
+    network, held = (networks.flow, 0.0) if before is None else (networks.settler, HELD)
+    picture, depth = frame.crop(views.camera, per_side), frame.depth_crop(views.camera)
+    query, source = encoded(network, picture, views)
     update = network(query, views.network_view(shapes), source, counts=options.counts)[-1]
-    T, seen, depth = sane(update.T_crop_obj, views, shapes), sight.seen, frame.depth_crop(views.camera)
-    confirmed = confirmed_share(update, T, views, options)
+    T, confirmed = sane(update.T_crop_obj, views, shapes), confirmed_share(update, views, shapes, options)
+    seen = seen_there(networks, query, source, views) if before is None else before.seen
+    agreed = seen
     if depth is not None:
-        T, shares = fitted_to_surface(views, shapes, T, depth, depth_options, HELD if finer else 0.0)
+        T, shares = fitted_to_surface(views, shapes, T, depth, depth_options, held)
         measured = shares.measured > LEAST_MEASURED
         open_share = torch.where(measured, (1 - shares.hidden).clamp_min(LEAST_OPEN), 1.0)
-        confirmed, seen = confirmed / open_share, torch.where(measured, shares.agree / open_share, seen)
-    return Moved(views.camera.to_camera(T), sight.quality(confirmed, seen), residual_covariance(shapes, update, views))
+        confirmed, agreed = confirmed / open_share, torch.where(measured, shares.agree / open_share, seen)
+    blank = picture.std((2, 3)).amax(1) < MIN_CONTRAST
+    quality = torch.where(blank, 0.0, torch.minimum(confirmed, agreed).clamp_max(1.0))
+    return Moved(views.camera.to_camera(T), quality, seen, residual_covariance(shapes, update, views))
 
 
-@dataclass(frozen=True)
-class Sight:
-    """What the crops of B views show: features of the query and of the render (`GenFlow.encode`), how surely [B] the
-    scorer sees the object there, and which crops [B] show nothing at all."""
-
-    query: tuple[torch.Tensor, torch.Tensor]
-    source: tuple[torch.Tensor, torch.Tensor]
-    seen: torch.Tensor
-    blank: torch.Tensor
-
-    @staticmethod
-    def of(networks: Networks, frame: FrameTensors, views: Views, per_side: int) -> Sight:
-        """What views of CROP_SIZE show; per_side as `moved` has it."""
-        picture = frame.crop(views.camera, per_side)
-        query, source = encoded(networks.flow, picture, views)
-        logit = networks.scorer(source[1].float(), cell_cover(views.rendering.mask), query[1].float())
-        return Sight(query, source, torch.sigmoid(logit - UNSEEN_LOGIT), picture.std((2, 3)).amax(1) < MIN_CONTRAST)
-
-    def quality(self, confirmed: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """The quality [B] of poses (see `Followed`) by two witnesses [B]."""
-        return torch.where(self.blank, 0.0, torch.minimum(confirmed, seen).clamp_max(1.0))
+def finer_wanted(wide: Views, shapes: Shapes, depth: bool, options: FollowOptions) -> torch.Tensor:
+    """Which [M] of the objects of wide views need finer ones as well; depth: whether the frame has any."""
+    if options.finer == "auto" and depth:
+        r = wide.rendering
+        loose = tied(r.xyz, r.normal, r.mask, wide.T_crop_obj, shapes.diameter, options.icp_points) < HELD
+        return loose.nonzero()[:, 0]
+    return torch.arange(0 if options.finer == "off" else len(wide.T_crop_obj))
 
 
-def encoded(network: GenFlow, picture: torch.Tensor, views: Views
-            ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+def encoded(network: GenFlow, picture: torch.Tensor, views: Views) -> tuple[Features, Features]:
     """Features of crops [B,3,S,S] and of their renders, in one pass."""
     both = network.encode(torch.cat([picture, views.rendering.rgb]))
     return tuple(tuple(f.chunk(2)[i] for f in both) for i in (0, 1))
 
 
-def confirmed_share(update: Update, T_crop_obj: torch.Tensor, views: Views, options: FollowOptions) -> torch.Tensor:
-    """The share [B] of an update's cells whose flow is sure of poses [B,4,4]."""
-    near = supporting(update, T_crop_obj, views.camera.K, options.inlier_px)
+def seen_there(networks: Networks, query: Features, source: Features, views: Views) -> torch.Tensor:
+    """How surely [B] the scorer sees the objects of wide views in their crops; query, source: features of both."""
+    logit = networks.scorer(source[1].float(), cell_cover(views.rendering.mask), query[1].float())
+    return torch.sigmoid(logit - UNSEEN_LOGIT)
+
+
+def confirmed_share(update: Update, views: Views, shapes: Shapes, options: FollowOptions) -> torch.Tensor:
+    """The share [B] of an update's cells whose flow is sure of its poses."""
+    near = supporting(update, sane(update.T_crop_obj, views, shapes), views.camera.K, options.inlier_px)
     supported = torch.sigmoid(update.field.certainty) * update.valid * near
     return supported.sum((1, 2, 3)) / update.valid.sum((1, 2, 3)).clamp_min(1)
 

@@ -6,11 +6,12 @@ import torch
 
 from flowpose_ros.estimation.depth import (DepthOptions, depth_agreement, depth_at, depth_shares, fit_depth,
                                            shift_to_depth)
-from flowpose_ros.estimation.icp import refine_icp
+from flowpose_ros.estimation.icp import refine_icp, tied
 from flowpose_ros.geometry.camera import project
 from flowpose_ros.geometry.transforms import exp_so3, make_transform, rotation_angle, transform_points
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.rendering.raycast import RaycastRenderer
+from rendering.meshes import quad, sphere
 
 SIZE = 128
 K1 = torch.tensor([[400.0, 0, 63.5], [0, 400, 63.5], [0, 0, 1]])
@@ -114,6 +115,18 @@ def test_icp_holds_what_it_is_told_to_hold(part, render):
         return surface_error(part, found, T) / surface_error(part, start, T)
 
     assert (left(0.0) < 0.25).all() and (left(0.003) < 0.3).all() and (left(100.0) > 0.9).all()
+
+
+def test_a_surface_ties_what_its_shape_does_not_leave_open(part, render):
+    def firmly(mesh, T):
+        view = RaycastRenderer().render(mesh, T, K1.expand(len(T), 3, 3), (SIZE, SIZE))
+        return tied(view.xyz, view.normal, view.mask, T, mesh.diameter, 1000)
+
+    ahead = make_transform(torch.eye(3)[None], torch.tensor([[0.0, 0, 0.6]]))
+    assert firmly(sphere(0.07), ahead) < 1e-3 and firmly(quad(0.05), ahead) < 1e-3
+    assert (firmly(part, truths()) > 0.02).all() and (firmly(part, truths()) <= 1).all()
+    away = make_transform(torch.eye(3)[None], torch.tensor([[9.0, 0, 0.6]]))
+    assert firmly(part, away) == 0
 
 
 @pytest.mark.parametrize("depth", [0.0, WALL + 1.0], ids=["empty", "far wall"])

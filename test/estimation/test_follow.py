@@ -16,7 +16,7 @@ from flowpose_ros.estimation.batches import mapped, take, tensors_of
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
 from flowpose_ros.estimation.follow import Follower
-from flowpose_ros.estimation.moved import FollowOptions, crops_of, fitted_to_surface, moved
+from flowpose_ros.estimation.moved import FollowOptions, crops_of, finer_wanted, fitted_to_surface, moved
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
 from flowpose_ros.estimation.recorded import Recorded
 from flowpose_ros.estimation.settle import FINE_PADDING, FINE_SIZE
@@ -24,6 +24,7 @@ from flowpose_ros.estimation.views import FrameTensors, Shapes, Views
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.evaluation.metrics import pose_difference
 from flowpose_ros.geometry.crops import PADDING
+from flowpose_ros.geometry.transforms import exp_so3, make_transform
 from flowpose_ros.rendering.raycast import RaycastRenderer
 from flowpose_ros.rendering.renderer import render_each
 from rendering.meshes import sphere, textured_box
@@ -49,7 +50,7 @@ def given():
     seen = render_each(RaycastRenderer(), MESHES, T, K.expand(2, 3, 3), (240, 320))
     frame = FrameTensors(torch.where(seen.mask[:1], seen.rgb[0], seen.rgb[1]),
                          torch.where(seen.mask[0], seen.depth[0], seen.depth[1]), K)
-    return frame, (views_of(shapes, T, CROP_SIZE, PADDING),), shapes
+    return frame, views_of(shapes, T, CROP_SIZE, PADDING), shapes, None
 
 
 def views_of(shapes, T_cam_obj, size, padding):
@@ -57,22 +58,25 @@ def views_of(shapes, T_cam_obj, size, padding):
     return Views(camera, T_crop_obj, render_each(RaycastRenderer(), MESHES, T_crop_obj, camera.K, (size, size)))
 
 
-def variant(given, depth, finer):
-    """The same with or without depth, and with finer views."""
-    frame, (wide,), shapes = given
-    fine = [views_of(shapes, wide.camera.to_camera(wide.T_crop_obj), FINE_SIZE, FINE_PADDING)] if finer else []
-    return frame if depth else replace(frame, depth=None), (wide, *fine), shapes
+def variant(networks, given, depth, finer):
+    """The same with or without depth, and what is given for finer views."""
+    frame, wide, shapes, _ = given
+    frame = frame if depth else replace(frame, depth=None)
+    if not finer:
+        return frame, wide, shapes, None
+    before = moved(networks, (frame, wide, shapes, None), FollowOptions(), DepthOptions(), 2)
+    return frame, views_of(shapes, before.T_cam_obj, FINE_SIZE, FINE_PADDING), shapes, before
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("finer", [True, False])
 @pytest.mark.parametrize("depth", [True, False])
 def test_what_is_recorded_waits_for_no_number(networks, given, depth, finer):
-    given = variant(given, depth, finer)
-    _, (wide, *_), shapes = given
+    given = variant(networks, given, depth, finer)
+    _, views, shapes, _ = given
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:  # has shapes alone, and refuses to give a number
-        camera, T_crop_obj = crops_of(mapped(mode.from_tensor, (shapes.points, wide.T_crop_obj)), CROP_SIZE, PADDING)
-        there = moved(networks, mapped(mode.from_tensor, given), FollowOptions(), DepthOptions(), (2, 1))
+        camera, T_crop_obj = crops_of(mapped(mode.from_tensor, (shapes.points, views.T_crop_obj)), CROP_SIZE, PADDING)
+        there = moved(networks, mapped(mode.from_tensor, given), FollowOptions(), DepthOptions(), 2)
         with pytest.raises(DataDependentOutputException):
             float(there.quality[0])
     assert camera.K.shape == (2, 3, 3) and there.T_cam_obj.shape == T_crop_obj.shape == (2, 4, 4)
@@ -112,6 +116,27 @@ def test_finer_crops_bring_poses_nearer():
     assert np.median(turned["on"]) < 0.6 * np.median(turned["off"]) and np.max(turned["on"]) < 3
 
 
+def test_with_depth_only_what_it_does_not_tell_all_of_needs_finer_crops(given):
+    _, _, shapes, _ = given  # a box, and a sphere, which turns as it likes
+    corner = exp_so3(torch.tensor([[2.3, 0.0, 0.0]])) @ exp_so3(torch.tensor([[0.0, 0.0, 0.7]]))
+    T = make_transform(corner.expand(2, 3, 3), torch.tensor([[0.0, 0, 0.5], [0, 0, 2]]))
+    wide = views_of(shapes, T, CROP_SIZE, PADDING)
+    for (depth, finer), wanted in {(True, "auto"): [1], (False, "auto"): [0, 1], (True, "on"): [0, 1],
+                                   (True, "off"): [], (False, "off"): []}.items():
+        assert finer_wanted(wide, shapes, depth, FollowOptions(finer=finer)).tolist() == wanted
+
+
+def test_finer_crops_of_some_objects_leave_the_others_as_they_are(monkeypatch):
+    # All objects of the demo but the third are tied more.
+    monkeypatch.setattr("flowpose_ros.estimation.moved.HELD", 0.03)
+    course = Course("on")
+    found = [course.followed([1, 2, 0], (0, 0, 0.01), FollowOptions(finer=finer)) for finer in ("off", "on", "auto")]
+    for target, off, on, auto in zip(course.targets, *found):
+        same = on if target.shape.model.label == "obj_000003" else off
+        np.testing.assert_allclose(auto.T_cam_obj, same.T_cam_obj, atol=1e-4)
+        assert not np.allclose(on.T_cam_obj, off.T_cam_obj, atol=1e-4)
+
+
 def test_what_is_not_confirmed_is_looked_at_again_from_where_it_was_found():
     course, confirmed = Course("on"), {0.6: 0, 0.0: 0}
     for shift in ((0.4, 0, 0), (0, -0.4, 0), (-0.3, 0.3, 0.2)):
@@ -130,7 +155,7 @@ def test_a_follower_is_freed_as_soon_as_nobody_needs_it(networks):
 
 @torch.no_grad()
 def test_objects_of_different_sizes_are_each_fitted_by_their_own(given):
-    frame, (views,), shapes = given
+    frame, views, shapes, _ = given
     depth, shifted = frame.depth_crop(views.camera), views.T_crop_obj.clone()
     shifted[:, 2, 3] += torch.tensor([0.004, 0.02])
 
@@ -158,10 +183,10 @@ def test_on_a_cpu_a_recorded_function_is_called_as_it_is():
 @torch.no_grad()
 @pytest.mark.parametrize("finer", [True, False])
 @pytest.mark.parametrize("depth", [True, False])
-def test_a_gpu_plays_what_the_function_gives(given, depth, finer):
-    on_gpu, settings = load_networks("", "cuda"), (FollowOptions(), DepthOptions(), (2, 1))
+def test_a_gpu_plays_what_the_function_gives(networks, given, depth, finer):
+    on_gpu, settings = load_networks("", "cuda"), (FollowOptions(), DepthOptions(), 2)
     follower = Follower(on_gpu)
-    first = mapped(lambda tensor: tensor.cuda(), variant(given, depth, finer))
+    first = mapped(lambda tensor: tensor.cuda(), variant(networks, given, depth, finer))
     second = mapped(torch.clone, first)
     second[0].image.mul_(0.7).add_(0.1)
     for batch in (first, second, first):
