@@ -83,7 +83,7 @@ class Follower:
             if not len(finer):
                 return there
             near = take(there, finer)
-            fine = look(views(part[finer], near.T_cam_obj, FINE_SIZE, FINE_PADDING), take(those, finer), near)
+            fine = look(views(part[finer], near.for_finer, FINE_SIZE, FINE_PADDING), take(those, finer), near)
             latest = torch.arange(len(part))
             latest[finer] = len(part) + torch.arange(len(finer))
             return take(join([there, fine]), latest)

@@ -16,7 +16,7 @@ from flowpose_ros.estimation.batches import mapped, take, tensors_of
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
 from flowpose_ros.estimation.follow import Follower
-from flowpose_ros.estimation.moved import FollowOptions, crops_of, finer_wanted, fitted_to_surface, moved
+from flowpose_ros.estimation.moved import FollowOptions, crops_of, finer_wanted, fitted_to_surface, moved, moved_far
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
 from flowpose_ros.estimation.recorded import Recorded
 from flowpose_ros.estimation.settle import FINE_PADDING, FINE_SIZE
@@ -65,7 +65,7 @@ def variant(networks, given, depth, finer):
     if not finer:
         return frame, wide, shapes, None
     before = moved(networks, (frame, wide, shapes, None), FollowOptions(), DepthOptions(), 2)
-    return frame, views_of(shapes, before.T_cam_obj, FINE_SIZE, FINE_PADDING), shapes, before
+    return frame, views_of(shapes, before.for_finer, FINE_SIZE, FINE_PADDING), shapes, before
 
 
 @torch.no_grad()
@@ -124,6 +124,22 @@ def test_with_depth_only_what_it_does_not_tell_all_of_needs_finer_crops(given):
     for (depth, finer), wanted in {(True, "auto"): [1], (False, "auto"): [0, 1], (True, "on"): [0, 1],
                                    (True, "off"): [], (False, "off"): []}.items():
         assert finer_wanted(wide, shapes, depth, FollowOptions(finer=finer)).tolist() == wanted
+
+
+def test_finer_crops_are_taken_elsewhere_only_where_the_object_is_far_off(networks, given):
+    frame, wide, shapes, _ = given
+    metres = (shapes.points.amax(1) - shapes.points.amin(1))[:, 0]  # the box is longest, and the sphere as long, in x
+    for share, far in ((0.05, False), (0.2, True)):
+        T = wide.T_crop_obj.clone()
+        T[:, 0, 3] += share * metres
+        assert moved_far(T, wide, shapes).tolist() == [far, far]
+    there = moved(networks, (frame, wide, shapes, None), FollowOptions(), DepthOptions(), 2)
+    torch.testing.assert_close(there.for_finer, wide.camera.to_camera(wide.T_crop_obj))
+    elsewhere = wide.T_crop_obj.clone()
+    elsewhere[:, 0, 3] += 0.4 * metres
+    off = views_of(shapes, wide.camera.to_camera(elsewhere), CROP_SIZE, PADDING)
+    there = moved(networks, (frame, off, shapes, None), FollowOptions(), DepthOptions(), 2)
+    torch.testing.assert_close(there.for_finer, there.T_cam_obj)
 
 
 def test_finer_crops_of_some_objects_leave_the_others_as_they_are(monkeypatch):
