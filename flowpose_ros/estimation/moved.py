@@ -64,11 +64,6 @@ class FollowOptions:
     again_below: float = option(0.6, "a frame that confirms less of an object is looked at again, from where it was found",
                                 low=0.0, high=1.0)
 
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Updates at 1/8 and at 1/4."""
-        return self.coarse_updates, self.fine_updates
-
 
 @dataclass(frozen=True)
 class Moved:
@@ -93,7 +88,10 @@ def moved(networks: Networks, given: tuple[FrameTensors, Views, Shapes, Moved | 
     network, held = (networks.flow, 0.0) if before is None else (networks.settler, HELD)
     picture, depth = frame.crop(views.camera, per_side), frame.depth_crop(views.camera)
     query, source = encoded(network, picture, views)
-    update = network(query, views.network_view(shapes), source, counts=options.counts)[-1]
+    # Where poses come from finer crops, wide ones tell where to look, and their coarse half does.
+    glance = before is None and depth is None and options.finer != "off"
+    counts = (options.coarse_updates, 0) if glance else (options.coarse_updates, options.fine_updates)
+    update = network(query, views.network_view(shapes), source, counts=counts)[-1]
     T, confirmed = sane(update.T_crop_obj, views, shapes), confirmed_share(update, views, shapes, options)
     seen = seen_there(networks, query, source, views) if before is None else before.seen
     agreed = seen

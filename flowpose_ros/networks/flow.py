@@ -133,7 +133,7 @@ class GenFlow(nn.Module):
         """Updates from coarse to fine; the last holds the refined pose.
 
         query, source: features from `encode` of the query crop and of the render (made here if None);
-        counts: updates at 1/8 and at 1/4; those of the configuration if None.
+        counts: updates at 1/8 and at 1/4, of which one may be 0; those of the configuration if None.
         """
         source_4, source_8 = self.encode(view.rgb) if source is None else source
         geometry = torch.cat([(view.rgb - 0.5) * 4, view.normal,
@@ -148,6 +148,8 @@ class GenFlow(nn.Module):
         for stride, source, target, context, levels, count, block in (
                 (8, source_8, query[1], context_8, c.levels_coarse, count_8, self.update_8),
                 (4, source_4, query[0], context_4, c.levels_fine, count_4, self.update_4)):
+            if not count:
+                continue
             level = self._level(view, stride, source, target, context, levels)
             hidden, free = level.hidden, None
             if updates and not c.constrained:
