@@ -26,14 +26,12 @@ from flowpose_ros.errors import FlowposeError  # noqa: E402
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, ImageId, detections_of  # noqa: E402
 from flowpose_ros.evaluation.detections import ImageDetections  # noqa: E402
+from flowpose_ros.evaluation.scores import SHARE_OF_DIAMETER, found_share  # noqa: E402
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
 from flowpose_ros.evaluation.targets import Target, targets_from_ground_truth  # noqa: E402
 from flowpose_ros.objects.appearance import PLAIN_GREY  # noqa: E402
 from flowpose_ros.objects.catalogue import Catalogue  # noqa: E402
 from flowpose_ros.objects.mesh import Mesh  # noqa: E402
-
-RIGHT = 0.1
-"""ADD-S, in diameters, under which a pose is right."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,8 @@ def measured(dataset: BopDataset, targets: Sequence[Target], share: float, depth
     estimator.warm_up()
     rows = estimate_images(estimator, dataset, dataset.images, boxes_off(dataset, share)).rows
     evaluation = score_with_progress(dataset, rows, targets)
-    right = sum(c.add_s < RIGHT * c.diameter for c in evaluation.comparisons)
-    return Outcome(evaluation.total.ar, right / evaluation.total.target_count)
+    right = [c for c in evaluation.comparisons if c.add_s < SHARE_OF_DIAMETER * c.diameter]
+    return Outcome(evaluation.total.ar, found_share(evaluation.total.target_count, right))
 
 
 def main() -> int:
@@ -97,7 +95,7 @@ def main() -> int:
     except FlowposeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(format_table(("input", "", "AR", f"ADD-S < {RIGHT} d", "of as annotated"), table))
+    print(format_table(("input", "", "AR", f"ADD-S < {SHARE_OF_DIAMETER} d", "of as annotated"), table))
     return 0
 
 

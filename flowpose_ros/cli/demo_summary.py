@@ -9,10 +9,8 @@ import numpy as np
 from PIL import Image
 
 from flowpose_ros.evaluation.score_tables import Table
-from flowpose_ros.evaluation.scores import Comparison, Evaluation
+from flowpose_ros.evaluation.scores import SHARE_OF_DIAMETER, Comparison, Evaluation, found_share
 
-SHARE_OF_DIAMETER = 0.1
-"""An error below this share of the object's diameter counts as found."""
 SHEET_COLUMNS, SHEET_WIDTH, MOVIE_WIDTH = 4, 400, 480
 MOVIE_FRAME_MS = 180
 
@@ -28,17 +26,11 @@ def demo_table(evaluation: Evaluation) -> Table:
 def _row(label: str, targets: int, comparisons: Sequence[Comparison]) -> tuple[object, ...]:
     latencies = [c.row.time for c in comparisons]
     return (label, targets,
-            _recall(targets, [c for c in comparisons if c.add_s < SHARE_OF_DIAMETER * c.diameter]),
-            _recall(targets, [c for c in comparisons if c.mssd < SHARE_OF_DIAMETER]),
+            found_share(targets, [c for c in comparisons if c.add_s < SHARE_OF_DIAMETER * c.diameter]),
+            found_share(targets, [c for c in comparisons if c.mssd < SHARE_OF_DIAMETER]),
             _quantile([np.degrees(c.rotation) for c in comparisons], 50),
             _quantile([1e3 * c.translation for c in comparisons], 50),
             _quantile(latencies, 50), _quantile(latencies, 95))
-
-
-def _recall(targets: int, good: Sequence[Comparison]) -> float | None:
-    """Share of the targets that a good estimate belongs to; two estimates of one target count once."""
-    found = {(c.row.image_id, c.T_cam_obj_true.tobytes()) for c in good}
-    return min(1.0, len(found) / targets) if targets else None
 
 
 def _quantile(values: Sequence[float], percent: float) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowpose_ros.evaluation.scores import Comparison, Evaluation, Scores
+from flowpose_ros.evaluation.scores import SHARE_OF_DIAMETER, Comparison, Evaluation, Scores, found_share
 from flowpose_ros.evaluation.table import format_table
 
 
@@ -46,8 +46,7 @@ def timing_table(timings: Mapping[str, Sequence[float]]) -> Table:
 
 
 def _object_row(label: str, scores: Scores, comparisons: Sequence[Comparison]) -> tuple[object, ...]:
-    found = {(c.row.image_id, c.T_cam_obj_true.tobytes()) for c in comparisons if c.add_s < 0.1 * c.diameter}
-    recall = min(1.0, len(found) / scores.target_count) if scores.target_count else None
+    recall = found_share(scores.target_count, [c for c in comparisons if c.add_s < SHARE_OF_DIAMETER * c.diameter])
     return (label, scores.target_count, scores.ar, scores.ar_vsd, scores.ar_mssd, scores.ar_mspd, scores.ap, recall,
             _median([np.degrees(c.rotation) for c in comparisons]), _median([1e3 * c.translation for c in comparisons]),
             _median([1e3 * c.add for c in comparisons]), _median([1e3 * c.add_s for c in comparisons]))

@@ -21,6 +21,9 @@ SHARE_THRESHOLDS = VSD_TAUS
 PIXEL_THRESHOLDS = tuple(range(5, 55, 5))
 """Thresholds of MSPD, pixels of an image 640 wide."""
 
+SHARE_OF_DIAMETER = 0.1
+"""An error below this share of the object's diameter counts as found."""
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -106,6 +109,13 @@ def evaluate(dataset: BopDataset, rows: Sequence[ResultRow], targets: Sequence[T
     return Evaluation(total_scores(errors),
                       {models[obj_id].model.label: total_scores(own) for obj_id, own in by_object.items()},
                       tuple(c for e in errors for c in _comparisons(e, models[e.obj_id])), unknown)
+
+
+def found_share(target_count: int, good: Sequence[Comparison]) -> float | None:
+    """Share of the targets that a good estimate belongs to, None where there are none; two estimates of one target
+    count once."""
+    found = {(c.row.image_id, c.T_cam_obj_true.tobytes()) for c in good}
+    return min(1.0, len(found) / target_count) if target_count else None
 
 
 def total_scores(errors: Sequence[ObjectErrors]) -> Scores:

@@ -142,6 +142,19 @@ def test_finer_crops_are_taken_elsewhere_only_where_the_object_is_far_off(networ
     torch.testing.assert_close(there.for_finer, there.T_cam_obj)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("depth", "finer", "counts"),
+                         [(False, "auto", (1, 0)), (False, "off", (1, 1)), (True, "auto", (1, 1))])
+def test_wide_crops_get_fine_updates_where_poses_may_come_from_them(networks, given, monkeypatch, depth, finer, counts):
+    frame, wide, shapes, _ = given
+    asked, forward = [], networks.flow.forward
+    monkeypatch.setattr(networks.flow, "forward",
+                        lambda *args, counts: asked.append(counts) or forward(*args, counts=counts))
+    moved(networks, (frame if depth else replace(frame, depth=None), wide, shapes, None), FollowOptions(finer=finer),
+          DepthOptions(), 2)
+    assert asked == [counts]
+
+
 def test_finer_crops_of_some_objects_leave_the_others_as_they_are(monkeypatch):
     # All objects of the demo but the third are tied more.
     monkeypatch.setattr("flowpose_ros.estimation.moved.HELD", 0.03)
