@@ -25,8 +25,8 @@ class Learner:
     def __init__(self, network: nn.Module, learning_rate: float, weight_decay: float, clip: float) -> None:
         self.network, self.clip = network, clip
         device = next(network.parameters()).device
-        decayed = [p for p in network.parameters() if p.ndim > 1]
-        plain = [p for p in network.parameters() if p.ndim <= 1]
+        learning = [p for p in network.parameters() if p.requires_grad]
+        decayed, plain = [p for p in learning if p.ndim > 1], [p for p in learning if p.ndim <= 1]
         self.learning_rate = torch.tensor(learning_rate, device=device)
         self.pose_share = torch.zeros((), device=device)
         self.optimiser = torch.optim.AdamW(

@@ -110,6 +110,18 @@ def recoloured(batch: PairBatch, generator: torch.Generator) -> PairBatch:
     return replace(batch, query_rgb=query.clamp(0, 1), render_rgb=batch.render_rgb.gather(1, index))
 
 
+def restocked(fresh: Iterable[PairBatch], replay: Replay, times: int, count: int) -> Iterator[PairBatch]:
+    """For each batch of `fresh`, which goes into `replay`, `times` batches of `count` samples drawn from there; where each
+    is used once, the batches of `fresh` as they are."""
+    if times == 1:  # nothing to store
+        yield from fresh
+        return
+    for batch in fresh:
+        replay.add(batch)
+        for _ in range(times):
+            yield replay.draw(count)
+
+
 def replayed(fresh: Iterable[PairBatch], replay: Replay, count: int, least: int = LEAST) -> Iterator[PairBatch]:
     """Batches of `count` samples drawn from `replay`, which a thread keeps filling from `fresh`, until the caller
     stops. An error of `fresh` is raised here."""

@@ -10,7 +10,7 @@ import torch
 
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.geometry_net import Geometry, GeometryConfig, GeometryNet
-from flowpose_ros.networks.weights import file_hash, load_network
+from flowpose_ros.networks.weights import features_hash, load_network
 from training.geometry_loss import GeometryWeights, geometry_loss
 from training.learner import Figures
 from training.losses import view_of
@@ -70,7 +70,7 @@ def train(config: GeometryTraining, refiner: Path, folder: Path, **run) -> Path:
         loss = GeometryLoss(network, features)
         # A network belongs to the features that it learnt from.
         return Lesson(network, lambda step: loss, "geometry network", "geometry", "geometry.safetensors",
-                      file_hash(refiner), loss.picture)
+                      features_hash(refiner), loss.picture)
 
     return train_on_pairs(config, lesson_on, folder, **run)
 

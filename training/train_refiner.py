@@ -13,6 +13,7 @@ import torch
 
 from flowpose_ros.networks.flow import SIZES, GenFlow
 from flowpose_ros.networks.matching import joint_features
+from flowpose_ros.networks.weights import features_hash
 from training.learner import Figures, Loss
 from training.losses import LossWeights, matching_loss, refiner_loss, view_of
 from training.pairs import PairBatch
@@ -25,9 +26,16 @@ FILES = {"search": "genflow", "settle": "settle"}
 
 @dataclass(frozen=True)
 class RefinerTraining(PairTraining):
-    """One run of the refiner's training (see `PairTraining`)."""
+    """One run of the refiner's training (see `PairTraining`).
+
+    flow_l1, pose: weights of these losses (see `LossWeights`). fixed_features: the features stay those of the weights
+    that it begins with, so that what has learnt on them still goes with the refiner.
+    """
 
     size: str = "T"
+    flow_l1: float = LossWeights.flow_l1
+    pose: float = LossWeights.pose
+    fixed_features: bool = False
     features_until: float = 0.2
     alternate_from: float = 0.57
     updates_every: int = 4
@@ -36,8 +44,10 @@ class RefinerTraining(PairTraining):
         """Whether only the features learn at a step, which takes a third of the time.
 
         At first, because correlation that means nothing teaches no flow; later in most steps, because
-        matching and all updates live on them.
+        matching and all updates live on them. Fixed ones never do.
         """
+        if self.fixed_features:
+            return False
         alternating = step >= self.alternate_from * self.steps and step % self.updates_every != 0
         return step < self.features_until * self.steps or alternating
 
@@ -72,19 +82,28 @@ class RefinerLoss:
         return self.weights.matching * match, {"match": match.detach()}, query, source
 
 
-def train(config: RefinerTraining, folder: Path, **run) -> Path:
-    """Train a refiner and return the path of its weights; run: how, as `train_on_pairs` has it, and what it raises."""
+def train(config: RefinerTraining, folder: Path, *, start: Path | None = None, **run) -> Path:
+    """Train a refiner and return the path of its weights.
+
+    start, run: as `train_on_pairs` has them, and what it raises; ValueError too for features that are to stay those of
+    no weights.
+    """
+    if config.fixed_features and start is None:
+        raise ValueError("fixed_features: expected weights to begin with (--init-from), got none")
+
     def lesson_on(device: str) -> Lesson:
         network = GenFlow(SIZES[config.size]).to(device)
-        loss = RefinerLoss(network)
+        network.features.requires_grad_(not config.fixed_features)
+        loss = RefinerLoss(network, LossWeights(flow_l1=config.flow_l1, pose=config.pose))
 
         def loss_at(step: int) -> Loss:
             return loss.features if config.features_alone(step) else loss.everything
 
         return Lesson(network, loss_at, f"refiner of size {config.size}", "genflow",
-                      f"{FILES[config.task]}_{config.size.lower()}.safetensors", picture=loss.picture)
+                      f"{FILES[config.task]}_{config.size.lower()}.safetensors",
+                      features_hash(start) if config.fixed_features else None, loss.picture)
 
-    return train_on_pairs(config, lesson_on, folder, **run)
+    return train_on_pairs(config, lesson_on, folder, start=start, **run)
 
 
 def main() -> None:

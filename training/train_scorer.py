@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from flowpose_ros.geometry.rotations import angles_between, perturb_rotations, random_rotations
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig, cell_cover
-from flowpose_ros.networks.weights import file_hash, load_network, save_weights
+from flowpose_ros.networks.weights import features_hash, load_network, save_weights
 from flowpose_ros.rendering.templates import render_views
 from training.flags import add_fields, taken_fields
 from training.journal import Journal
@@ -131,7 +131,7 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
     optimiser = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate)
     average = Average(scorer)
     # A head belongs to the features that it learnt from.
-    record = {**dataclasses.asdict(config), "refiner": file_hash(refiner)}
+    record = {**dataclasses.asdict(config), "refiner": features_hash(refiner)}
     step = 0
     if checkpoint.exists():
         same = {k: v for k, v in record.items() if k != "steps"}

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from flowpose_ros.estimation.batches import join
 from flowpose_ros.networks.verifier import COLOURS, DEPTH, NEAR, Verifier
-from flowpose_ros.networks.weights import file_hash, save_weights
+from flowpose_ros.networks.weights import features_hash, save_weights
 from training.calibrate import RIGHT
 from training.flags import add_fields, taken_fields
 from training.journal import Journal
@@ -150,7 +150,7 @@ def main() -> None:
         looks = load_looks(given["looks"])
     except ValueError as error:
         parser.error(str(error))
-    print(f"weights: {train(config, looks, file_hash(given['refiner']), given['folder'])}")
+    print(f"weights: {train(config, looks, features_hash(given['refiner']), given['folder'])}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from training.loop import (Average, Pace, Running, agreed, average_gradients, jo
                            one_cycle, save_checkpoint)
 from training.pairs import PairBatch, PairStream, batches_of
 from training.perturb import TASKS
-from training.replay import PLACEMENTS, Replay, replayed
+from training.replay import PLACEMENTS, Replay, replayed, restocked
 from training.reuse import KEPT, reused
 from training.shortage import largest_that_fits
 from training.speed import FirstLook, Watched
@@ -41,9 +41,9 @@ class PairTraining:
     """One training run; two runs on a CPU with equal fields, from the same start, give equal weights. On a GPU what is
     drawn from the store depends on how fast samples come.
 
-    task: which of `TASKS` the samples are for. reuse: how often each sample is used (see `reused`).
-    kept: samples in the store of a GPU (see `Replay`), which takes the place of `reuse` there; of those made on it, the
-    most that are held for use again.
+    task: which of `TASKS` the samples are for. reuse: how often each sample is used (see `reused`, on a GPU
+    `restocked`). kept: the most that are held for use again; a GPU's store of them (see `Replay`) takes the place of
+    `reuse` where workers fill it.
     """
 
     task: str = "search"
@@ -97,7 +97,7 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
     to the journal in `folder`, and at each checkpoint a picture. minutes: the schedule follows the clock, so that a run
     of unknown speed ends in time; it is a run's own and does not go on in the next. eager: start each kernel of a GPU
     from Python. made_on: whether samples come from "workers", on a GPU by way of its store, or are made on the
-    "device", each for its step.
+    "device" between the steps.
 
     Raises ValueError when the batch cannot be shared equally by the processes or by a store's placements, when a GPU is
     to be shared, when samples are to be used less than once, or when `start` is of another shape, WeightsError when it
@@ -130,8 +130,12 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
     share = config.batch // processes
     fresh = made_for(config, step, workers, STORED if stored else share, rank, processes,
                      None if made_on == "workers" else device)
-    drawn = (replayed(fresh, replay, share) if stored else
-             reused(fresh, config.reuse, [config.seed, rank, step], max(1, min(KEPT, config.kept // share))))
+    if stored:
+        drawn = replayed(fresh, replay, share)
+    elif on_gpu:
+        drawn = restocked(fresh, replay, config.reuse, share)
+    else:
+        drawn = reused(fresh, config.reuse, [config.seed, rank, step], max(1, min(KEPT, config.kept // share)))
     samples = Watched(drawn, config.batch)
 
     def keep(step: int) -> Path:

@@ -13,7 +13,7 @@ from flowpose_ros.networks.geometry_net import GeometryConfig, GeometryNet
 from flowpose_ros.networks.pose_score import PoseScore, PoseScoreConfig
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig
 from flowpose_ros.networks.verifier import Verifier, VerifierConfig
-from flowpose_ros.networks.weights import check_features, file_hash, load_network, shipped_folder
+from flowpose_ros.networks.weights import check_features, features_hash, load_network, shipped_folder
 
 CROP_SIZE = 128
 """Side in pixels of the crops that the shipped weights were trained on."""
@@ -57,7 +57,7 @@ def load_networks(folder: str, device: str) -> Networks:
     root = _root(folder)
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     refiner, last = _only(root, "genflow_*.safetensors"), _only(root, "settle_*.safetensors", needed=False)
-    flow, fingerprint = load_network(refiner, "genflow", GenFlowConfig, GenFlow), file_hash(refiner)
+    flow, fingerprint = load_network(refiner, "genflow", GenFlowConfig, GenFlow), features_hash(refiner)
     settler = flow if last is None else load_network(last, "genflow", GenFlowConfig, GenFlow)
     scorer = load_network(root / SCORER, "scorer", ScorerConfig, Scorer)
     geometry, verifier = _geometry(root / GEOMETRY, flow.config), _verifier(root / VERIFIER)

@@ -33,7 +33,7 @@ def save_weights(path: Path, state: dict[str, torch.Tensor], *, kind: str, confi
                  features: str | None = None) -> None:
     """Write a network's state in half precision, with its kind and config dataclass in the header.
 
-    features: hash of the weights file whose features the network has learnt on, if any. Equal states give equal files.
+    features: hash of the weights file whose features the network has learnt on or kept, if any. Equal states give equal files.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     half = {k: v.detach().half().contiguous() if v.is_floating_point() else v for k, v in state.items()}
@@ -49,14 +49,32 @@ def _ordered(file: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + file[end:]
 
 
+def features_hash(refiner: Path) -> str:
+    """Hash of the weights file whose features a refiner has: its own, or the one it began with and kept them of.
+
+    Raises WeightsError when the file is missing or not safetensors.
+    """
+    return _header(refiner).get("features") or file_hash(refiner)
+
+
 def check_features(path: Path, refiner: Path, fingerprint: str) -> None:
-    """Raise WeightsError when a network has learnt on the features of other weights than the file `refiner`, whose hash
-    is `fingerprint`; a file that does not say is taken."""
-    with safe_open(str(path), "pt") as opened:
-        wanted = (opened.metadata() or {}).get("features")
+    """Raise WeightsError when a network has learnt on other features than those of the file `refiner`, whose
+    `features_hash` is `fingerprint`; a file that does not say is taken."""
+    wanted = _header(path).get("features")
     if wanted not in (None, fingerprint):
         raise WeightsError(f"weights {path}: expected a network for the features of {refiner.name} (sha256 "
                            f"{fingerprint:.12}...), got one for those of {wanted:.12}...")
+
+
+def _header(path: Path) -> dict[str, str]:
+    """The metadata of a weights file; raises WeightsError when it is missing or not safetensors."""
+    if not path.is_file():
+        raise WeightsError(f"weights {path}: expected a safetensors file, found none")
+    try:
+        with safe_open(str(path), "pt") as opened:
+            return opened.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"weights {path}: expected a safetensors file, got {error}") from error
 
 
 def load_config(path: Path, kind: str, config_class: type[Config]) -> Config:
@@ -65,13 +83,7 @@ def load_config(path: Path, kind: str, config_class: type[Config]) -> Config:
     Raises WeightsError when the file is missing, not safetensors, of another kind of network, or when a
     size in it is not from 1 to MAX_SIZE.
     """
-    if not path.is_file():
-        raise WeightsError(f"weights {path}: expected a safetensors file, found none")
-    try:
-        with safe_open(str(path), "pt") as opened:
-            header = opened.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"weights {path}: expected a safetensors file, got {error}") from error
+    header = _header(path)
     if header.get("kind") != kind:
         raise WeightsError(f"weights {path}: expected a network of kind {kind!r}, got {header.get('kind')!r}")
     try:

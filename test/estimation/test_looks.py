@@ -25,11 +25,12 @@ from flowpose_ros.estimation.views import FrameTensors, Shape
 from flowpose_ros.geometry.camera import pixel_grid
 from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.geometry.transforms import exp_so3, transform_points
+from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.geometry_net import Geometry, GeometryConfig, GeometryNet
 from flowpose_ros.networks.pose_score import PoseScore, PoseScoreConfig
 from flowpose_ros.networks.scorer import Scorer
 from flowpose_ros.networks.verifier import CHANNELS, COVER, DEPTH, Verifier, VerifierConfig
-from flowpose_ros.networks.weights import file_hash, save_weights, shipped_folder
+from flowpose_ros.networks.weights import file_hash, load_network, save_weights, shipped_folder
 from flowpose_ros.objects.catalogue import ObjectModel
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.records import Frame
@@ -371,6 +372,20 @@ def test_networks_for_the_features_of_another_refiner_are_refused(kind, network,
     own.unlink()
     save_weights(own, network.state_dict(), kind=kind, config=network.config, features="0" * 64)
     with pytest.raises(WeightsError, match=rf"{kind}.safetensors: .*features of genflow_t.safetensors .*, got .*000000"):
+        load_networks(str(tmp_path), "cpu")
+
+
+def test_networks_go_with_a_refiner_that_kept_the_features_they_learnt_on(tmp_path):
+    for path in shipped_folder().glob("*.safetensors"):
+        (tmp_path / path.name).symlink_to(path)
+    shipped, own = shipped_folder() / "genflow_t.safetensors", tmp_path / "genflow_t.safetensors"
+    network = load_network(shipped, "genflow", GenFlowConfig, GenFlow)
+    network.update_4.load_state_dict({name: 2 * value for name, value in network.update_4.state_dict().items()})
+    own.unlink()
+    save_weights(own, network.state_dict(), kind="genflow", config=network.config, features=file_hash(shipped))
+    assert load_networks(str(tmp_path), "cpu").fingerprint == file_hash(shipped) != file_hash(own)
+    save_weights(own, network.state_dict(), kind="genflow", config=network.config)
+    with pytest.raises(WeightsError, match="expected a network for the features of genflow_t.safetensors"):
         load_networks(str(tmp_path), "cpu")
 
 

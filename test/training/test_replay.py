@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from flowpose_ros.geometry.camera import pixel_grid, project
 from flowpose_ros.geometry.transforms import transform_points
 from training.pairs import PairBatch, PairMaker, collate
-from training.replay import Replay, mirrored, recoloured, replayed
+from training.replay import Replay, mirrored, recoloured, replayed, restocked
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +126,25 @@ def test_a_broken_stream_says_so(batch):
 
 def test_an_empty_stream_ends(batch):
     assert not list(replayed([], Replay(64, "cpu", seed=0), 8))
+
+
+def test_each_batch_that_is_stored_is_followed_by_as_many_drawn_ones(batch):
+    made = []
+
+    def fresh():
+        for i in range(4):
+            made.append(batch.T_gt[i, 2, 3].item())
+            yield PairBatch(**{name: value[i:i + 1] for name, value in vars(batch).items()})
+
+    drawn_of = []
+    for drawn in restocked(fresh(), Replay(2, "cpu", seed=0), 3, 16):
+        assert_render_and_query_lie_where_the_poses_say(drawn)
+        assert set(drawn.T_gt[:, 2, 3].tolist()) == set(made[-2:])  # the newest two, whichever order they came in
+        drawn_of.append(len(made))
+    assert drawn_of == [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3
+
+
+def test_samples_used_once_stay_as_they_were_made(batch):
+    replay = Replay(4, "cpu", seed=0)
+    assert list(restocked([batch], replay, 1, 8)) == [batch]
+    assert len(replay) == 0

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from flowpose_ros.networks.flow import SIZES, GenFlow, GenFlowConfig
-from flowpose_ros.networks.weights import load_config, load_weights
+from flowpose_ros.networks.weights import features_hash, file_hash, load_config, load_weights
 from training import journal, trainer
 from training.loop import one_cycle
 from training.speed import FirstLook
@@ -261,6 +261,19 @@ def test_a_refiner_for_the_last_steps_has_a_name_of_its_own_and_goes_on_with_its
         run(replace(config, task="search"), tmp_path)
     with pytest.raises(ValueError, match="task: expected one of search, settle, got 'rest'"):
         replace(SHORT, task="rest")
+
+
+def test_updates_can_learn_on_features_that_stay_as_they_are(whole, tmp_path):
+    begin = whole / "genflow_t.safetensors"
+    first = run(replace(SHORT, fixed_features=True), tmp_path / "first", start=begin)
+    before, after = load_file(begin), load_file(first)
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if name.startswith("features.")} <= same
+    assert any(name.startswith("update_4.") for name in before.keys() - same)
+    second = run(replace(SHORT, steps=1, fixed_features=True), tmp_path / "second", start=first)
+    assert features_hash(second) == features_hash(first) == features_hash(begin) == file_hash(begin)
+    with pytest.raises(ValueError, match=r"fixed_features: expected weights to begin with \(--init-from\), got none"):
+        run(replace(SHORT, fixed_features=True), tmp_path / "third")
 
 
 def test_weights_of_another_size_are_refused(whole, tmp_path):
