@@ -150,7 +150,7 @@ def crops_of(given: tuple[torch.Tensor, torch.Tensor], size: int, padding: float
 
 
 def fitted_to_surface(views: Views, shapes: Shapes, T_crop_obj: torch.Tensor, depth: torch.Tensor,
-                      options: DepthOptions, held: float = 0.0) -> tuple[torch.Tensor, DepthShares]:
+                      options: DepthOptions, held: float) -> tuple[torch.Tensor, DepthShares]:
     """Poses T_crop_obj [B,4,4] fitted to the depth [B,S,S] of their crops, and what of each this confirms; held as in
     `refine_icp`.
 

@@ -190,7 +190,7 @@ def test_objects_of_different_sizes_are_each_fitted_by_their_own(given):
 
     def fitted(index):
         part = take((views, shapes, shifted, depth), index)
-        T, shares = fitted_to_surface(*part, DepthOptions())
+        T, shares = fitted_to_surface(*part, DepthOptions(), 0.0)
         return T, shares.agree
 
     together, alone = fitted(torch.arange(2)), [fitted(torch.tensor([i])) for i in range(2)]
@@ -198,7 +198,7 @@ def test_objects_of_different_sizes_are_each_fitted_by_their_own(given):
         torch.testing.assert_close(found, torch.cat(each), rtol=1e-4, atol=1e-5)
     assert (together[0][:, 2, 3] - views.T_crop_obj[:, 2, 3]).abs().max() < 1e-3 and together[1].min() > 0.95
     small = replace(shapes, diameter=shapes.diameter[:1].expand(2), radius=shapes.radius[:1].expand(2))
-    other, _ = fitted_to_surface(views, small, shifted, depth, DepthOptions())
+    other, _ = fitted_to_surface(views, small, shifted, depth, DepthOptions(), 0.0)
     assert not torch.allclose(other[1], together[0][1], rtol=0, atol=1e-4)
 
 
