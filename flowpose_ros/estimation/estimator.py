@@ -23,6 +23,7 @@ from flowpose_ros.estimation.memory import give_back_memory
 from flowpose_ros.estimation.networks import Networks, load_networks
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
+from flowpose_ros.estimation.rehearsal import rehearsal
 from flowpose_ros.estimation.select import SAME, best_of, distinct_best, rigid, symmetric
 from flowpose_ros.estimation.settle import SettleOptions, settled
 from flowpose_ros.estimation.support import flow_support
@@ -112,7 +113,8 @@ class Estimator:
         return renderer_for(self._networks.device)
 
     def warm_up(self, progress: Callable[[str, float], None] | None = None) -> None:
-        """Prepare every object's templates and features; progress gets the object and the share done."""
+        """Prepare every object's templates and features; progress gets the object and the share done. On a GPU one of
+        them is estimated, so that the first image does not wait for what this records."""
         labels = self.catalogue.labels
         for i, label in enumerate(labels):
             def report(share: float, i: int = i, label: str = label) -> None:
@@ -122,6 +124,9 @@ class Estimator:
             report(0.0)
             self._prepare(label, report)
             report(1.0)
+        if labels and self._networks.device.type == "cuda":
+            frame, detection, _ = rehearsal(self._prepare(labels[0]).shape, self._renderer)
+            self.estimate(frame, [detection])
 
     def _prepare(self, label: str, progress: Callable[[float], None] | None = None) -> Prepared:
         model = self.catalogue[label]

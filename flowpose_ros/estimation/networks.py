@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 
 from flowpose_ros.errors import WeightsError
-from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
+from flowpose_ros.estimation.recorded import Recorded
+from flowpose_ros.networks.encoder import Features
+from flowpose_ros.networks.flow import GenFlow, GenFlowConfig, RenderView, Update
 from flowpose_ros.networks.geometry_net import GeometryConfig, GeometryNet
 from flowpose_ros.networks.pose_score import PoseScore, PoseScoreConfig
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig
@@ -37,12 +40,36 @@ class Networks:
     folder: Path
     fingerprint: str
 
+    @cached_property
+    def flow_update(self) -> Recorded:
+        """`update_of` of the refiner: most of an estimate's kernels are those of its fits."""
+        return Recorded(partial(update_of, self.flow))
+
+    @cached_property
+    def settler_poses(self) -> Recorded:
+        """`poses_of` of the settler."""
+        return Recorded(partial(poses_of, self.settler))
+
     def need_geometry(self) -> GeometryNet:
         """The geometry network; raises WeightsError where there is none."""
         if self.geometry is None:
             raise WeightsError(f"weights {self.folder / GEOMETRY}: expected a geometry network for the refpose "
                                "refiner, found none; training.train_geometry makes it")
         return self.geometry
+
+
+@torch.no_grad()
+def update_of(network: GenFlow, given: tuple[Features, RenderView, Features]) -> Update:
+    """The last update of a refiner for features of crops, the views there, and features of their renders."""
+    query, view, source = given
+    return network(query, view, source)[-1]
+
+
+@torch.no_grad()
+def poses_of(network: GenFlow, given: tuple[torch.Tensor, RenderView]) -> torch.Tensor:
+    """The poses T_crop_obj [B,4,4] that a refiner ends with for crops [B,3,S,S] and the views there."""
+    picture, view = given
+    return network(network.encode(picture), view)[-1].T_crop_obj
 
 
 def load_networks(folder: str, device: str) -> Networks:

@@ -45,6 +45,6 @@ def pose_of(target: Target, look: Look, update: Update, depth_options: DepthOpti
 
 def last_update(target: Target, look: Look) -> Update:
     """The last update of the network on a look."""
-    flow = target.networks.flow
-    return in_parts(lambda part: flow(part.query, part.views.network_view(target.shape), part.source)[-1], look,
+    update = target.networks.flow_update
+    return in_parts(lambda part: update((part.query, part.views.network_view(target.shape), part.source)), look,
                     len(look.T_cam_obj))

@@ -102,8 +102,7 @@ def updated(target: Target, T_cam_obj: torch.Tensor, size: int) -> torch.Tensor:
     were."""
     def update(T: torch.Tensor) -> torch.Tensor:
         views = target.render(T, size, FINE_PADDING)
-        query = target.networks.settler.encode(target.frame.crop(views.camera))
-        found = target.networks.settler(query, views.network_view(target.shape))[-1].T_crop_obj
+        found = target.networks.settler_poses((target.frame.crop(views.camera), views.network_view(target.shape)))
         return views.camera.to_camera(sane(found, views, target.shape))
 
     found = in_parts(update, T_cam_obj, len(T_cam_obj))

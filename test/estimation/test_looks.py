@@ -1,21 +1,23 @@
 """From a look to better poses and their scores, on a coloured block whose truth is known."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowpose_ros.errors import WeightsError
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.evidence import evidence
 from flowpose_ros.estimation.judge import judge, trust, witnesses
 from flowpose_ros.estimation import settle
-from flowpose_ros.estimation.batches import join
+from flowpose_ros.estimation.batches import join, mapped, take, tensors_of
 from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
-from flowpose_ros.estimation.networks import CROP_SIZE, load_networks
+from flowpose_ros.estimation.networks import CROP_SIZE, load_networks, poses_of, update_of
 from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, fitted_poses, refine_refpose
 from flowpose_ros.estimation.settle import FINE_SIZE, SettleOptions, found_finely, nearer, settled, updated
@@ -35,6 +37,7 @@ from flowpose_ros.objects.catalogue import ObjectModel
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.records import Frame
 from flowpose_ros.rendering.raycast import RaycastRenderer
+from flowpose_ros.rendering.renderers import renderer_for
 
 K = np.array([[400.0, 0, 160], [0, 400.0, 120], [0, 0, 1]])
 SIZE = (240, 320)
@@ -387,6 +390,32 @@ def test_networks_go_with_a_refiner_that_kept_the_features_they_learnt_on(tmp_pa
     save_weights(own, network.state_dict(), kind="genflow", config=network.config)
     with pytest.raises(WeightsError, match="expected a network for the features of genflow_t.safetensors"):
         load_networks(str(tmp_path), "cpu")
+
+
+def recorded_work(target, poses):
+    """What an estimate records, with what it is given: the refiner's updates, and the settler's."""
+    look, networks = target.look(poses), target.networks
+    view = look.views.network_view(target.shape)
+    return [(networks.flow_update, partial(update_of, networks.flow), (look.query, view, look.source)),
+            (networks.settler_poses, partial(poses_of, networks.settler), (look.picture, view))]
+
+
+def test_what_an_estimate_records_waits_for_no_number(target, poses):
+    for _, function, given in recorded_work(target, poses):
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:  # has shapes alone, and refuses to give a number
+            assert tensors_of(function(mapped(mode.from_tensor, given)))[0].shape[0] == len(poses)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_plays_the_updates_of_an_estimate(block, frame, poses):
+    networks = load_networks("", "cuda")
+    target = Target(FrameTensors.of(frame, True, networks.device), Shape.of(block, networks.device), networks,
+                    renderer_for(networks.device))
+    for recorded, function, given in recorded_work(target, poses.cuda()):
+        for batch in (given, take(given, torch.tensor([2, 1, 0]).cuda()), take(given, torch.tensor([0]).cuda())):
+            for played, plain in zip(tensors_of(recorded(batch)), tensors_of(function(batch))):
+                torch.testing.assert_close(played.float(), plain.float(), rtol=1e-2, atol=1e-2)
+        assert len(recorded._recordings) == 2 and all(recorded._recordings.values())
 
 
 def test_answers_have_a_refiner_of_their_own_where_there_is_one(tmp_path):

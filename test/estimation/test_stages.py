@@ -9,6 +9,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from flowpose_ros.estimation.estimator import COARSE, REFINERS, Estimator, EstimatorOptions
+from flowpose_ros.estimation.rehearsal import rehearsal
+from flowpose_ros.estimation.views import Shape
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.evaluation.metrics import mssd
 from flowpose_ros.geometry.symmetry import SymmetryAxis, SymmetryGroup
@@ -51,6 +53,16 @@ def test_every_combination_finds_an_object(dataset, sample, coarse, refiner, dep
     estimator = Estimator(dataset.catalogue, replace(QUICK, coarse=coarse, refiner=refiner, depth=depth))
     (estimate,) = estimator.estimate(sample.frame, sample.detections[:1]).estimates
     assert error(dataset, sample, estimate) < 0.1
+
+
+@pytest.mark.parametrize("depth", ["auto", "off"])
+def test_what_is_rehearsed_is_an_estimate_like_any_other(dataset, depth):
+    estimator = Estimator(dataset.catalogue, replace(QUICK, depth=depth))
+    model = next(iter(dataset.catalogue))
+    frame, detection, T = rehearsal(Shape.of(model, torch.device("cpu")), RaycastRenderer())
+    (estimate,) = estimator.estimate(frame, [detection]).estimates
+    far = mssd(estimate.T_cam_obj, T, model.mesh.surface_points(500), model.symmetries.transforms(0.1))
+    assert far < 0.05 * model.mesh.diameter and estimate.score > 0.5
 
 
 def test_with_the_rasteriser_of_a_gpu_an_object_is_found_and_followed(dataset, sample, monkeypatch, tmp_path):
