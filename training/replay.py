@@ -111,8 +111,8 @@ def recoloured(batch: PairBatch, generator: torch.Generator) -> PairBatch:
 
 
 def restocked(fresh: Iterable[PairBatch], replay: Replay, times: int, count: int) -> Iterator[PairBatch]:
-    """For each batch of `fresh`, which goes into `replay`, `times` batches of `count` samples drawn from there; where each
-    is used once, the batches of `fresh` as they are."""
+    """For each batch of `fresh`, which goes into `replay`, `times` batches of `count` samples drawn from there; where
+    each is used once, the batches of `fresh` as they are."""
     if times == 1:  # nothing to store
         yield from fresh
         return

@@ -1,4 +1,5 @@
-"""An image of an object by itself: what a GPU chooses and records at the first estimate, it does before the first image."""
+"""An image of an object by itself, to estimate before the first image: what a GPU chooses and records at the first
+estimate is done then."""
 
 from __future__ import annotations
 
@@ -26,5 +27,6 @@ def rehearsal(shape: Shape, renderer: Renderer) -> tuple[Frame, Detection, np.nd
     seen = renderer.render(shape.model.mesh, T, K, (HEIGHT, WIDTH))
     picture = torch.where(seen.mask[:, None], seen.rgb, 0.5)[0].permute(1, 2, 0)
     box = box_around(project(transform_points(T, shape.points), K))[0]
-    frame = Frame((255 * picture).round().byte().cpu().numpy(), K[0].double().cpu().numpy(), seen.depth[0].cpu().numpy())
+    frame = Frame((255 * picture).round().byte().cpu().numpy(), K[0].double().cpu().numpy(),
+                  seen.depth[0].cpu().numpy())
     return frame, Detection(shape.model.label, box.double().cpu().numpy()), T[0].double().cpu().numpy()

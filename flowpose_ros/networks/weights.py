@@ -33,7 +33,8 @@ def save_weights(path: Path, state: dict[str, torch.Tensor], *, kind: str, confi
                  features: str | None = None) -> None:
     """Write a network's state in half precision, with its kind and config dataclass in the header.
 
-    features: hash of the weights file whose features the network has learnt on or kept, if any. Equal states give equal files.
+    features: hash of the weights file whose features the network has learnt on or kept, if any. Equal states give equal
+    files.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     half = {k: v.detach().half().contiguous() if v.is_floating_point() else v for k, v in state.items()}
