@@ -17,7 +17,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +30,7 @@ from flowpose_ros.evaluation.bop_dataset import BopDataset, GroundTruth, Sample 
 from flowpose_ros.evaluation.scores import SHARE_THRESHOLDS  # noqa: E402
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
 from flowpose_ros.objects.catalogue import ObjectModel  # noqa: E402
+from training.perturb import turn_by  # noqa: E402
 from training.validation.cases import farthest  # noqa: E402
 
 OFF = ((3, 0.03), (6, 0.1), (10, 0.2), (15, 0.3))
@@ -43,11 +43,11 @@ LEAST_VISIBLE = 0.3
 def moved_off(truth: GroundTruth, model: ObjectModel, degrees: float, share: float,
               rng: np.random.Generator) -> np.ndarray:
     """The true pose [4,4] turned so far about any axis through the object's centre, and moved so many diameters."""
-    turn, shift = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 3)))
-    R, center = Rotation.from_rotvec(np.radians(degrees) * turn).as_matrix(), model.mesh.center
+    turn, shift = turn_by(np.radians(degrees), rng), rng.normal(size=3)
     T = truth.T_cam_obj.copy()
-    T[:3, :3] = R @ T[:3, :3]
-    T[:3, 3] += (truth.T_cam_obj - T)[:3, :3] @ center + share * model.mesh.diameter * shift
+    T[:3, :3] = turn.as_matrix() @ T[:3, :3]
+    T[:3, 3] += (truth.T_cam_obj - T)[:3, :3] @ model.mesh.center
+    T[:3, 3] += share * model.mesh.diameter * shift / np.linalg.norm(shift)
     return T
 
 
