@@ -9,6 +9,7 @@ from vision_msgs.msg import Detection2DArray
 
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.nodes.bags import type_name, typestore_of
+from flowpose_ros.nodes.bop_stream import START_NS
 from flowpose_ros.nodes.messages.frames import (
     camera_info_message,
     depth_message,
@@ -22,14 +23,14 @@ PERIOD_NS = 100_000_000
 
 
 def write_bag(path: Path, root: Path, plugin: StoragePlugin = StoragePlugin.SQLITE3, skip: str = "") -> list[int]:
-    """Write the images of a scene, a tenth of a second apart, leaving out topic `skip`; their stamps."""
+    """Write the images of a scene, stamped as the player stamps them, leaving out topic `skip`; their stamps."""
     stamps = []
     store = typestore_of(TYPES.values())
     with Writer(path, version=9, storage_plugin=plugin) as writer:
         connections = {topic: writer.add_connection(topic, type_name(kind), typestore=store)
                        for topic, kind in TYPES.items() if topic != skip}
         for index, sample in enumerate(BopDataset(root).samples()):
-            stamps.append(5_000_000_000 + index * PERIOD_NS)
+            stamps.append(START_NS + index * PERIOD_NS)
             header = header_at(stamps[-1], "camera_optical")
             messages = {"/camera_info": camera_info_message(header, sample.frame),
                         "/image": image_message(header, sample.frame.image),

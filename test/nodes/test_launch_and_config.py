@@ -1,9 +1,15 @@
-"""Launch and configuration files name only what exists."""
+"""Launch and configuration files name only what exists, and are launched where there is `ros2 launch`."""
 
 import ast
 import configparser
 import importlib.util
+import json
+import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,13 +50,74 @@ def test_launch_files_name_files_that_are_installed(path):
         assert (REPOSITORY / folder / name).is_file()
 
 
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """This package in the ament index, as colcon puts it there."""
+    for module in ("launch_ros", "ros2launch"):
+        pytest.importorskip(module, reason=f"{module} comes with a ROS 2 distribution")
+    share, programs = (tmp_path / "prefix" / folder / "flowpose_ros" for folder in ("share", "lib"))
+    marker = tmp_path / "prefix" / "share" / "ament_index" / "resource_index" / "packages" / "flowpose_ros"
+    for folder in (share, programs, marker.parent):
+        folder.mkdir(parents=True)
+    marker.touch()
+    for folder in ("launch", "config"):  # copied: `ros2 launch` does not look into folders that are links
+        shutil.copytree(REPOSITORY / folder, share / folder)
+    for program in ("estimator_node", "bop_player_node", "evaluator_node"):
+        (programs / program).symlink_to(Path(sys.executable).with_name(program))
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"{tmp_path / 'prefix'}:{os.environ.get('AMENT_PREFIX_PATH', '')}")
+
+
 @pytest.mark.parametrize("path", LAUNCH_FILES, ids=by_name)
-def test_launch_files_describe_a_launch(path):
-    pytest.importorskip("launch_ros", reason="launch comes with a ROS 2 distribution")
+def test_launch_files_describe_a_launch(path, installed):
     spec = importlib.util.spec_from_file_location("launch_file", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.generate_launch_description().entities
+
+
+@pytest.fixture
+def launch(installed, ros_env, tmp_path):
+    """`launch(file, **arguments)` starts a launch file as users do; it has ended when the test has."""
+    started = []
+
+    def start(file, **arguments):
+        words = [f"{name}:={value}" for name, value in arguments.items()]
+        with (tmp_path / "launch.txt").open("wb") as output:
+            started.append(subprocess.Popen(
+                [shutil.which("ros2"), "launch", "flowpose_ros", file, *words], stdout=output,
+                stderr=subprocess.STDOUT, start_new_session=True,
+                env={**ros_env, "AMENT_PREFIX_PATH": os.environ["AMENT_PREFIX_PATH"]}))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def test_the_demo_is_launched_and_ends_when_interrupted(launch, scene, client, wait_until, tmp_path):
+    from vision_msgs.msg import Detection3DArray
+
+    answers = []
+    client.create_subscription(Detection3DArray, "/flowpose/poses", answers.append, 10)
+    process = launch("demo.launch.py", dataset=scene, rviz="false")
+    wait_until(lambda: answers and answers[-1].detections, "poses")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) in (0, -signal.SIGINT), (tmp_path / "launch.txt").read_text()
+    assert (tmp_path / "launch.txt").read_text().count("process has finished cleanly") == 2
+
+
+def test_a_bag_is_launched_and_scored(launch, scene, tmp_path):
+    pytest.importorskip("rosbags", reason="rosbags is not installed: `make setup` installs it")
+    from nodes.bags import write_bag
+
+    write_bag(tmp_path / "clip", scene)
+    process = launch("replay.launch.py", bag=tmp_path / "clip", objects=scene / "models", dataset=scene, play_rate=0.05,
+                     scores=tmp_path / "scores.json")
+    assert process.wait(120) == 0, (tmp_path / "launch.txt").read_text()
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert 0 < scores["answered"] <= scores["images"] <= 3
 
 
 def test_the_middleware_gets_its_profile_before_any_program_starts():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import io
 
 import cv2
 import numpy as np
 from cv_bridge import CvBridge
 from PIL import Image as PillowImage
+from sensor_msgs.msg import Image
 
 from flowpose_ros.errors import FrameError
 
@@ -25,7 +27,8 @@ def color_image(message, bridge: CvBridge) -> np.ndarray:
     Raises FrameError when its size, step, data or encoding is unusable.
     """
     _check_layout(message, BYTES_PER_COLOR_PIXEL, "image")
-    return np.array(bridge.imgmsg_to_cv2(message, desired_encoding="rgb8"))
+    dense = _dense(message, BYTES_PER_COLOR_PIXEL[message.encoding])
+    return np.array(bridge.imgmsg_to_cv2(dense, desired_encoding="rgb8"))
 
 
 def depth_image(message, bridge: CvBridge) -> np.ndarray:
@@ -51,7 +54,19 @@ def _pixels(message, bytes_per_pixel: dict[str, int], what: str, bridge: CvBridg
     _check_layout(message, bytes_per_pixel, what)
     if message.is_bigendian and bytes_per_pixel[message.encoding] > 1:
         raise FrameError(f"{what}: expected little-endian data, got is_bigendian set")
-    return np.asarray(bridge.imgmsg_to_cv2(message, desired_encoding="passthrough"))
+    dense = _dense(message, bytes_per_pixel[message.encoding])
+    return np.asarray(bridge.imgmsg_to_cv2(dense, desired_encoding="passthrough"))
+
+
+def _dense(message, pixel: int):
+    """The message, or a copy of it whose rows of so many bytes a pixel follow one another: cv_bridge shears images whose
+    rows are padded by part of a pixel."""
+    row = message.width * pixel
+    if message.step == row:
+        return message
+    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)[:, :row]
+    return Image(header=message.header, height=message.height, width=message.width, encoding=message.encoding,
+                 is_bigendian=message.is_bigendian, step=row, data=array.array("B", rows.tobytes()))
 
 
 def compressed_color_image(message) -> np.ndarray:

@@ -18,8 +18,8 @@ DTYPES = {
 }
 
 
-def read_points(cloud, field_names=None, skip_nans=False, uvs=None, reshape_organized_cloud=False):
-    """The points of a cloud as a structured array (N, or H x W on request), the named fields alone.
+def read_points(cloud, field_names=None, skip_nans=False, uvs=None):
+    """The points of a cloud as a structured array (N), the named fields alone.
 
     `uvs` picks points by index, or by (u, v) pairs in an organised cloud.
     """
@@ -31,18 +31,16 @@ def read_points(cloud, field_names=None, skip_nans=False, uvs=None, reshape_orga
         points = points[_indices(uvs, cloud.width)]
     if skip_nans:
         points = points[~_has_nan(points)]
-    if reshape_organized_cloud and cloud.height > 1:
-        points = points.reshape(cloud.height, cloud.width)
     return points
 
 
-def read_points_numpy(cloud, field_names=None, skip_nans=False, uvs=None, reshape_organized_cloud=False):
+def read_points_numpy(cloud, field_names=None, skip_nans=False, uvs=None):
     """The points of a cloud as a plain array (N x fields); all fields must have one type."""
-    return structured_to_unstructured(read_points(cloud, field_names, skip_nans, uvs, reshape_organized_cloud))
+    return structured_to_unstructured(read_points(cloud, field_names, skip_nans, uvs))
 
 
 def create_cloud(header, fields, points, step=None, point_step=None):
-    """A cloud of a structured array, a plain array (N x fields, or H x W x fields) or a list of tuples."""
+    """A cloud of a structured array (N), a plain array (N x fields) or a list of tuples."""
     dtype = dtype_from_fields(fields, point_step or step)
     points = np.asarray(points)
     if points.dtype.names is None:
@@ -52,15 +50,14 @@ def create_cloud(header, fields, points, step=None, point_step=None):
     laid_out = np.zeros(dense.shape, dtype)
     for field in fields:
         laid_out[field.name] = dense[field.name]
-    height, width = laid_out.shape if laid_out.ndim == 2 else (1, laid_out.shape[0])
     return PointCloud2(
-        header=header, height=height, width=width, fields=fields, is_bigendian=False, is_dense=False,
-        point_step=dtype.itemsize, row_step=dtype.itemsize * width, data=array.array("B", laid_out.tobytes()),
+        header=header, height=1, width=len(laid_out), fields=fields, is_bigendian=False, is_dense=False,
+        point_step=dtype.itemsize, row_step=laid_out.nbytes, data=array.array("B", laid_out.tobytes()),
     )  # fmt: skip
 
 
 def create_cloud_xyz32(header, points, step=None, point_step=None):
-    """A cloud of x, y, z as float32 (N x 3, or H x W x 3)."""
+    """A cloud of x, y, z as float32 (N x 3)."""
     fields = [PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, n in enumerate("xyz")]
     return create_cloud(header, fields, points, step, point_step)
 
