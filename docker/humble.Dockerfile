@@ -10,9 +10,11 @@ RUN apt-get update \
  && rosdep update \
  && rosdep install --from-paths src --ignore-src -y --skip-keys "python3-open3d-pip python3-trimesh-pip rviz2" \
  && rm -rf /var/lib/apt/lists/*
-# What no distribution packages. numpy stays below 2, which cv_bridge of the distribution is built for.
-RUN pip install --no-cache-dir \
-    "numpy<2" torch open3d-cpu trimesh safetensors rosbags
+# The versions that are tested with. numpy stays below 2, which cv_bridge of the distribution is built for; the one that Ubuntu
+# 22.04 brings itself is too old for trimesh.
+COPY ros_from_pypi/requirements-core.txt ros_from_pypi/constraints-distribution.txt /tmp/
+RUN pip install --no-cache-dir --ignore-installed torch==2.13.0 \
+    -r /tmp/requirements-core.txt -c /tmp/constraints-distribution.txt
 COPY . src/flowpose_ros
 RUN source /opt/ros/humble/setup.bash && colcon build --packages-select flowpose_ros
 

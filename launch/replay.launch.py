@@ -3,7 +3,8 @@
 ros2 launch flowpose_ros replay.launch.py bag:=kitchen_bag objects:=/path/to/objects \
     image:=/camera/color/image_raw camera_info:=/camera/color/camera_info detections:=/yolo/detections
 
-The bag plays at its own pace and a slow machine skips images; `flowpose replay` waits for each.
+The bag plays at its own pace and a slow machine skips images; `flowpose replay` waits for each. Arguments of
+estimator.launch.py are handed on: mode:=track, params_file:=...
 """
 
 from pathlib import Path
