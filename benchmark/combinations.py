@@ -27,7 +27,7 @@ from flowpose_ros.errors import FlowposeError  # noqa: E402
 from flowpose_ros.estimation.estimator import COARSE, REFINERS, Estimator, EstimatorOptions  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, detections_of  # noqa: E402
 from flowpose_ros.evaluation.results import ResultRow  # noqa: E402
-from flowpose_ros.evaluation.scores import SHARE_THRESHOLDS, evaluate  # noqa: E402
+from flowpose_ros.evaluation.scores import evaluate, mean_recall  # noqa: E402
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
 from flowpose_ros.evaluation.targets import targets_from_ground_truth  # noqa: E402
 from flowpose_ros.objects.catalogue import Catalogue  # noqa: E402
@@ -80,8 +80,8 @@ def on_synthetic(cases: list, options: EstimatorOptions, title: str) -> Outcome:
         found = estimator.estimate(case.frame, [detection]).estimates
         seconds.append(time.perf_counter() - begin)
         errors.append(min([farthest(case.model, e.T_cam_obj, case.T_cam_obj) for e in found], default=np.inf))
-    recall = np.mean([np.mean(np.array(errors) < threshold) for threshold in SHARE_THRESHOLDS])
-    return Outcome({"AR MSSD": float(recall), "< 0.1 d": float(np.mean(np.array(errors) < 0.1))},
+    errors = np.array(errors)
+    return Outcome({"AR MSSD": float(mean_recall(errors)), "< 0.1 d": float(np.mean(errors < 0.1))},
                    float(np.median(seconds)))
 
 

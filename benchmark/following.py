@@ -29,7 +29,7 @@ from flowpose_ros.errors import FlowposeError  # noqa: E402
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions  # noqa: E402
 from flowpose_ros.estimation.follow import Followed, Follower  # noqa: E402
 from flowpose_ros.estimation.look import Target  # noqa: E402
-from flowpose_ros.estimation.moved import FollowOptions  # noqa: E402
+from flowpose_ros.estimation.moved import FINER, FollowOptions  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, Sample  # noqa: E402
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
 
@@ -40,8 +40,8 @@ WARM_UPS = 3
 class Course:
     """A clip's images, each followed from the truth of the one before."""
 
-    def __init__(self, estimator: Estimator, samples: Sequence[Sample]) -> None:
-        self.estimator, self.samples = estimator, samples
+    def __init__(self, estimator: Estimator, samples: Sequence[Sample], options: FollowOptions) -> None:
+        self.estimator, self.samples, self.options = estimator, samples, options
         self.follower, self.renderer = Follower(estimator.networks), estimator.renderer()
 
     def together(self, before: Sample, sample: Sample, count: int) -> list[Followed]:
@@ -58,7 +58,7 @@ class Course:
         return targets, [truth.T_cam_obj for truth in truths]
 
     def _follow(self, targets: list[Target], T_cam_obj: list[np.ndarray]) -> list[Followed]:
-        return self.follower.follow(targets, T_cam_obj, FollowOptions(), self.estimator.options.fit)
+        return self.follower.follow(targets, T_cam_obj, self.options, self.estimator.options.fit)
 
     def seconds(self, follow: Callable, count: int) -> tuple[np.ndarray, list[float]]:
         """How long each image takes, and the qualities of all that is followed."""
@@ -77,13 +77,15 @@ def main() -> int:
     parser.add_argument("dataset", nargs="?", type=Path, default=ROOT / "demo", help="BOP dataset (default: the demo)")
     parser.add_argument("--scene", type=int, default=0)
     parser.add_argument("--depth", choices=("auto", "off"), default="auto")
+    parser.add_argument("--finer", choices=FINER, default=FollowOptions.finer, help="finer crops (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto")
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 3, 5], help="how many at once")
     args = parser.parse_args()
     try:
         dataset = BopDataset(args.dataset)
         estimator = Estimator(dataset.catalogue, EstimatorOptions(depth=args.depth, device=args.device))
-        course = Course(estimator, list(dataset.samples([i for i in dataset.images if i.scene_id == args.scene])))
+        samples = list(dataset.samples([i for i in dataset.images if i.scene_id == args.scene]))
+        course = Course(estimator, samples, FollowOptions(finer=args.finer))
     except FlowposeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

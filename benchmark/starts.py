@@ -25,9 +25,9 @@ sys.path.insert(0, str(ROOT))
 from flowpose_ros.errors import FlowposeError  # noqa: E402
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions  # noqa: E402
 from flowpose_ros.estimation.follow import Follower  # noqa: E402
-from flowpose_ros.estimation.moved import FollowOptions  # noqa: E402
+from flowpose_ros.estimation.moved import FINER, FollowOptions  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, GroundTruth, Sample  # noqa: E402
-from flowpose_ros.evaluation.scores import SHARE_THRESHOLDS  # noqa: E402
+from flowpose_ros.evaluation.scores import mean_recall  # noqa: E402
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
 from flowpose_ros.objects.catalogue import ObjectModel  # noqa: E402
 from training.perturb import turn_by  # noqa: E402
@@ -35,7 +35,6 @@ from training.validation.cases import farthest  # noqa: E402
 
 OFF = ((3, 0.03), (6, 0.1), (10, 0.2), (15, 0.3))
 """Degrees, and shares of the diameter, that starts are off."""
-FINER = ("off", "auto", "on")
 LEAST_VISIBLE = 0.3
 """Share of an object that must be visible."""
 
@@ -82,11 +81,6 @@ class Trial:
         return T
 
 
-def recall(distances: Sequence[Sequence[float]]) -> np.ndarray:
-    """Mean recall of each column."""
-    return (np.array(distances)[..., None] < SHARE_THRESHOLDS).mean((0, 2))
-
-
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -107,7 +101,7 @@ def main() -> int:
                 found = [d for sample in tqdm(samples, desc=title, unit="image", disable=None)
                          for d in trial.distances(sample, off)]
                 if found:
-                    table.append(("RGB-D" if depth == "on" else "RGB", title, len(found), *recall(found)))
+                    table.append(("RGB-D" if depth == "on" else "RGB", title, len(found), *mean_recall(np.array(found))))
     except FlowposeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

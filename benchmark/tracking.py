@@ -30,7 +30,7 @@ from flowpose_ros.errors import FlowposeError  # noqa: E402
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, Sample  # noqa: E402
 from flowpose_ros.evaluation.metrics import mssd, pose_difference  # noqa: E402
-from flowpose_ros.evaluation.scores import SHARE_THRESHOLDS  # noqa: E402
+from flowpose_ros.evaluation.scores import mean_recall  # noqa: E402
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
 from flowpose_ros.records import Frame  # noqa: E402
 from flowpose_ros.tracking.tracker import Tracker, TrackerOptions  # noqa: E402
@@ -98,7 +98,7 @@ def run(dataset: BopDataset, samples: list[Sample], args: argparse.Namespace) ->
     rows = []
     for label, count in sorted(shown.items()):
         _, turn, shift, distance = np.array(errors[label]).reshape(-1, 4).T
-        recall = (distance[:, None] < SHARE_THRESHOLDS).mean(1).sum() / count
+        recall = mean_recall(distance) * len(distance) / count if len(distance) else 0.0
         rows.append((label, len(turn), count, len(names[label]), recall, *(
             f(values) if len(values) else np.nan for values in (turn, shift) for f in (np.median, np.max))))
     print(format_table(("object", "poses", "images", "ids", "recall", "deg median", "deg most", "mm median", "mm most"), rows))

@@ -40,6 +40,12 @@ class RefinerTraining(PairTraining):
     alternate_from: float = 0.57
     updates_every: int = 4
 
+    @property
+    def losses(self) -> LossWeights:
+        """The weights of the losses; features that stay as they are have none of their own."""
+        matching = 0.0 if self.fixed_features else LossWeights.matching
+        return LossWeights(flow_l1=self.flow_l1, pose=self.pose, matching=matching)
+
     def features_alone(self, step: int) -> bool:
         """Whether only the features learn at a step, which takes a third of the time.
 
@@ -77,6 +83,8 @@ class RefinerLoss:
 
     def _matching(self, batch: PairBatch):
         query, source = self.network.encode(batch.query_rgb), self.network.encode(batch.render_rgb)
+        if not self.weights.matching:
+            return 0.0, {}, query, source
         match = sum(matching_loss(s, q, batch) for s, q in zip((*source, joint_features(source)),
                                                                (*query, joint_features(query))))
         return self.weights.matching * match, {"match": match.detach()}, query, source
@@ -94,7 +102,7 @@ def train(config: RefinerTraining, folder: Path, *, start: Path | None = None, *
     def lesson_on(device: str) -> Lesson:
         network = GenFlow(SIZES[config.size]).to(device)
         network.features.requires_grad_(not config.fixed_features)
-        loss = RefinerLoss(network, LossWeights(flow_l1=config.flow_l1, pose=config.pose))
+        loss = RefinerLoss(network, config.losses)
 
         def loss_at(step: int) -> Loss:
             return loss.features if config.features_alone(step) else loss.everything

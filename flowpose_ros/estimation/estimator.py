@@ -125,7 +125,7 @@ class Estimator:
             self._prepare(label, report)
             report(1.0)
         if labels and self._networks.device.type == "cuda":
-            frame, detection, _ = rehearsal(self._prepare(labels[0]).shape, self._renderer)
+            frame, detection = rehearsal(self._prepare(labels[0]).shape, self._renderer)
             self.estimate(frame, [detection])
 
     def _prepare(self, label: str, progress: Callable[[float], None] | None = None) -> Prepared:

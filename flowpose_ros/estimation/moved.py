@@ -48,6 +48,10 @@ handle is hidden, it would let wander. Poses from wide crops lag behind such a t
 surface ties them less firmly need the finer crops."""
 
 
+FINER = ("auto", "on", "off")
+"""When poses come from finer crops."""
+
+
 @dataclass(frozen=True)
 class FollowOptions:
     """How a pose is carried from frame to frame."""
@@ -58,7 +62,7 @@ class FollowOptions:
     icp_points: int = option(1000, "rendered pixels that take part in the final fit", low=100, high=100000)
     finer: str = option("auto", "poses come from finer crops, which bring them nearer and take twice as long; auto: where "
                         "there is no depth, and of objects that depth does not tell all of, as how a can is turned",
-                        choices=("auto", "on", "off"))
+                        choices=FINER)
     inlier_px: float = option(2.0, "residual under which a flow vector supports the pose, crop pixels", low=0.1,
                               high=20.0)
     again_below: float = option(0.6, "a frame that confirms less of an object is looked at again, from where it was found",

@@ -17,16 +17,21 @@ AWAY, TURN = 4.0, (2.2, 0.5, 0.3)
 """Diameters from the camera, and the rotation vector."""
 
 
-def rehearsal(shape: Shape, renderer: Renderer) -> tuple[Frame, Detection, np.ndarray]:
-    """A frame with depth that shows an object alone, its detection, and its pose T_cam_obj [4,4]."""
+def rehearsal_pose(shape: Shape) -> torch.Tensor:
+    """The pose T_cam_obj [1,4,4] in which an object is shown."""
     center = shape.center[None]
     R = exp_so3(center.new_tensor([TURN]))
     away = center.new_tensor([[0.0, 0.0, AWAY * shape.diameter]])
-    T = make_transform(R, away - (R @ center[..., None])[..., 0])
-    K = center.new_tensor([[[FOCAL, 0, (WIDTH - 1) / 2], [0, FOCAL, (HEIGHT - 1) / 2], [0, 0, 1]]])
+    return make_transform(R, away - (R @ center[..., None])[..., 0])
+
+
+def rehearsal(shape: Shape, renderer: Renderer) -> tuple[Frame, Detection]:
+    """A frame with depth that shows an object alone, and its detection."""
+    T = rehearsal_pose(shape)
+    K = T.new_tensor([[[FOCAL, 0, (WIDTH - 1) / 2], [0, FOCAL, (HEIGHT - 1) / 2], [0, 0, 1]]])
     seen = renderer.render(shape.model.mesh, T, K, (HEIGHT, WIDTH))
     picture = torch.where(seen.mask[:, None], seen.rgb, 0.5)[0].permute(1, 2, 0)
     box = box_around(project(transform_points(T, shape.points), K))[0]
     frame = Frame((255 * picture).round().byte().cpu().numpy(), K[0].double().cpu().numpy(),
                   seen.depth[0].cpu().numpy())
-    return frame, Detection(shape.model.label, box.double().cpu().numpy()), T[0].double().cpu().numpy()
+    return frame, Detection(shape.model.label, box.double().cpu().numpy())

@@ -118,6 +118,11 @@ def found_share(target_count: int, good: Sequence[Comparison]) -> float | None:
     return min(1.0, len(found) / target_count) if target_count else None
 
 
+def mean_recall(distances: np.ndarray) -> np.ndarray:
+    """Share of errors [N,...] in diameters that are under a threshold of MSSD, the mean over the thresholds: [...]."""
+    return np.mean([(distances < threshold).mean(0) for threshold in SHARE_THRESHOLDS], 0)
+
+
 def total_scores(errors: Sequence[ObjectErrors]) -> Scores:
     """Scores over the objects and images of `errors`."""
     mssd, mspd = [e.mssd for e in errors], [e.mspd for e in errors]

@@ -276,6 +276,21 @@ def test_updates_can_learn_on_features_that_stay_as_they_are(whole, tmp_path):
         run(replace(SHORT, fixed_features=True), tmp_path / "third")
 
 
+@pytest.mark.parametrize("name", ["flow_l1", "pose"])
+def test_the_weights_of_losses_are_those_asked_for(name, whole, tmp_path):
+    """The loss of one step on the same samples grows in equal steps with the weight."""
+    config = replace(SHORT, steps=1, fixed_features=True, features_until=0.0, pose_from=-1.0)
+    losses = []
+    for weight in (0.0, 0.5, 1.0):
+        folder = tmp_path / str(weight)
+        run(replace(config, **{name: weight}), folder, start=whole / "genflow_t.safetensors", log_every=1)
+        (figures,) = log_of(folder)
+        assert "match" not in figures  # features that stay as they are need no loss of their own
+        losses.append(figures["loss"])
+    assert losses[1] > losses[0]
+    assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-3)
+
+
 def test_weights_of_another_size_are_refused(whole, tmp_path):
     with pytest.raises(ValueError, match="expected a refiner of size S"):
         run(replace(SHORT, size="S"), tmp_path, start=whole / "genflow_t.safetensors")
