@@ -213,7 +213,8 @@ class Estimator:
         prepared = self._prepare(detection.label)
         clock.lap("prepare")
         shape = prepared.shape
-        target = Target(tensors, shape, self._networks, self._renderer)
+        box = torch.from_numpy(detection.box).float().to(tensors.K.device)
+        target = Target(tensors, shape, self._networks, self._renderer, box)
         generator = torch.Generator().manual_seed(options.seed)
         trail = Trail(lambda look: judge(target, look, options.fit))
         ends = []

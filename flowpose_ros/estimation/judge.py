@@ -10,14 +10,28 @@ from flowpose_ros.estimation.depth import DepthOptions, depth_shares
 from flowpose_ros.estimation.evidence import evidence
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import found_in_places
+from flowpose_ros.geometry.box import sides_off
 from flowpose_ros.networks.scorer import cell_cover
+
+
+SIDE_WEIGHT = 1.0
+"""What a side of the box that a pose fills costs, as a logit, where it is off the detection's."""
 
 
 @torch.no_grad()
 def judge(target: Target, look: Look, options: DepthOptions) -> torch.Tensor:
-    """How right [B] each pose of a look seems, in [0,1]: the higher of an object's poses is the better one."""
+    """How right [B] each pose of a look seems, in [0,1]: the higher of an object's poses is the better one.
+
+    A detection says where the object ends, which speaks for poses that fill its box; what is published does not count
+    on it (`trust`).
+    """
     found = in_parts(lambda part: witnesses(target, part, options), look, len(look.T_cam_obj))
-    return torch.sigmoid(target.networks.pose_score(found))
+    right = target.networks.pose_score(found)
+    if target.box is not None:
+        frame = target.frame
+        right = right - SIDE_WEIGHT * sides_off(target.shape.points, look.T_cam_obj, target.box, frame.K,
+                                                tuple(frame.image.shape[-2:]))
+    return torch.sigmoid(right)
 
 
 @torch.no_grad()

@@ -36,12 +36,16 @@ class Look:
 
 @dataclass(frozen=True)
 class Target:
-    """An object that is sought in a frame, with what is needed to look at poses of it."""
+    """An object that is sought in a frame, with what is needed to look at poses of it.
+
+    box: the detection's [4], pixels; None where the object is not sought in one.
+    """
 
     frame: FrameTensors
     shape: Shape
     networks: Networks
     renderer: Renderer
+    box: torch.Tensor | None = None
 
     def render(self, T_cam_obj: torch.Tensor, size: int = CROP_SIZE, padding: float = PADDING) -> Views:
         """Poses T_cam_obj [B,4,4] rendered in crops of that size, with that much room (see `crop_for_poses`)."""

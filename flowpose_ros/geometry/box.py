@@ -1,10 +1,14 @@
-"""Where an object of known size and rotation stands, from the box it fills in the image."""
+"""Where an object of known size and rotation stands, from the box it fills in the image, and how well a pose fills it."""
 
 from __future__ import annotations
 
 import torch
 
 from flowpose_ros.geometry.camera import box_around, project
+from flowpose_ros.geometry.transforms import transform_points
+
+SLACK, REACH = 0.1, 0.2
+"""A side is where it belongs up to so many of the box's own sides off, and as wrong as it can be so many farther on."""
 
 
 def translation_from_box(points: torch.Tensor, R: torch.Tensor, box: torch.Tensor, K: torch.Tensor,
@@ -38,3 +42,19 @@ def translation_from_box(points: torch.Tensor, R: torch.Tensor, box: torch.Tenso
         shift = (centre - (now[:, :2] + now[:, 2:]) / 2) / focal * t[:, 2:]
         t = torch.cat([t[:, :2] + shift, t[:, 2:]], -1)
     return t
+
+
+def sides_off(points: torch.Tensor, T_cam_obj: torch.Tensor, box: torch.Tensor, K: torch.Tensor,
+              size: tuple[int, int]) -> torch.Tensor:
+    """How many sides [B], 0 to 4, of the boxes that poses T_cam_obj [B,4,4] fill in an image of `size` (height, width) are
+    off a detection's box [4].
+
+    A side counts by degrees from SLACK to SLACK + REACH, for detectors' boxes are not exact, and no more beyond: where
+    something hides part of an object, they end there. points [N,3] on the object; K [3,3]; pixels.
+    """
+    height, width = size
+    own = box_around(project(transform_points(T_cam_obj, points), K))
+    corner = own.new_tensor([width, height, width, height]) - 0.5
+    own = torch.minimum(own.clamp_min(-0.5), corner)
+    length = (box[2:] - box[:2]).clamp_min(1.0).repeat(2)
+    return (((own - box).abs() / length - SLACK) / REACH).clamp(0, 1).sum(-1)

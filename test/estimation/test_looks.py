@@ -24,7 +24,7 @@ from flowpose_ros.estimation.settle import FINE_SIZE, SettleOptions, found_finel
 from flowpose_ros.estimation.support import flow_support, residual_covariance, spread_of
 from flowpose_ros.estimation.trail import Trail
 from flowpose_ros.estimation.views import FrameTensors, Shape
-from flowpose_ros.geometry.camera import pixel_grid
+from flowpose_ros.geometry.camera import box_around, pixel_grid, project
 from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.geometry.transforms import exp_so3, transform_points
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
@@ -90,6 +90,14 @@ def poses(truth):
 def test_the_true_pose_seems_most_right(target, poses):
     score = judge(target, target.look(poses), DepthOptions())
     assert score[0] > score[1:].max() and (score >= 0).all() and (score <= 1).all()
+
+
+def test_a_pose_that_does_not_fill_the_detections_box_seems_less_right(target, poses):
+    look, K = target.look(poses), target.frame.K
+    box = box_around(project(transform_points(poses[:1], target.shape.points), K))[0]
+    alone, boxed = (torch.logit(judge(replace(target, box=b), look, DepthOptions()), 1e-6) for b in (None, box))
+    assert boxed[0] == alone[0]  # the truth
+    assert (alone - boxed)[2] == pytest.approx(2.0, abs=1e-3)  # moved aside: two of four sides
 
 
 def test_a_score_of_other_witnesses_is_refused(tmp_path):
