@@ -9,6 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from flowpose_ros.estimation.estimator import COARSE, REFINERS, Estimator, EstimatorOptions
+from flowpose_ros.estimation.judge import judge
 from flowpose_ros.estimation.rehearsal import rehearsal, rehearsal_pose
 from flowpose_ros.estimation.views import Shape
 from flowpose_ros.evaluation.bop_dataset import BopDataset
@@ -64,6 +65,18 @@ def test_what_is_rehearsed_is_an_estimate_like_any_other(dataset, depth):
     (estimate,) = estimator.estimate(frame, [detection]).estimates
     far = mssd(estimate.T_cam_obj, rehearsal_pose(shape)[0].numpy(), model.mesh.surface_points(500), model.symmetries.transforms(0.1))
     assert far < 0.05 * model.mesh.diameter and estimate.score > 0.5
+
+
+def test_poses_are_compared_by_the_detections_box(dataset, sample):
+    estimator = Estimator(dataset.catalogue, QUICK)
+    detection = sample.detections[0]
+    smaller = replace(detection, box=detection.box + 0.3 * (detection.box[2] - detection.box[0]) * np.array([0, 0, -1, 0]))
+    for each, sides in (detection, 0.0), (smaller, 1.0):
+        target, trail = estimator.trail(sample.frame, each)
+        look = target.look(torch.from_numpy(sample.ground_truth[0].T_cam_obj).float()[None])
+        boxed, free = (torch.logit(judge(t, look, QUICK.fit)) for t in (target, replace(target, box=None)))
+        assert float(free - boxed) == pytest.approx(sides, abs=0.02)
+        assert trail.judge(look) == judge(target, look, QUICK.fit)
 
 
 def test_with_the_rasteriser_of_a_gpu_an_object_is_found_and_followed(dataset, sample, monkeypatch, tmp_path):
