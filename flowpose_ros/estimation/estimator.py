@@ -66,6 +66,9 @@ class EstimatorOptions:
     turned: int = option(2, "poses that only print and colour tell from the best match, matched as well; 0 for none",
                          low=0, high=24)
     updated: int = option(3, "of these, the best after matching that the flow updates", low=1, high=64)
+    box_weight: float = option(1.0, "how much it speaks against a pose that its box is off the detection's, for each side; "
+                                    "less for detectors that are often off by more than a tenth, 0 for not at all",
+                               low=0.0, high=10.0)
     score_threshold: float = option(0.0, "poses with a lower score are dropped", low=0.0, high=1.0)
     seed: int = option(0, "of everything random; equal seeds give equal poses", low=0)
     device: str = option("auto", "where the networks run", choices=("auto", "cpu", "cuda"), runtime=False)
@@ -216,7 +219,7 @@ class Estimator:
         box = torch.from_numpy(detection.box).float().to(tensors.K.device)
         target = Target(tensors, shape, self._networks, self._renderer, box)
         generator = torch.Generator().manual_seed(options.seed)
-        trail = Trail(lambda look: judge(target, look, options.fit))
+        trail = Trail(lambda look: judge(target, look, options.fit, options.box_weight))
         ends = []
         for coarse in COARSE[options.coarse]:
             found = self._coarse(coarse, target, detection, prepared.templates, index, generator)

@@ -14,23 +14,18 @@ from flowpose_ros.geometry.box import sides_off
 from flowpose_ros.networks.scorer import cell_cover
 
 
-SIDE_WEIGHT = 1.0
-"""What a side of the box that a pose fills costs, as a logit, where it is off the detection's."""
-
-
 @torch.no_grad()
-def judge(target: Target, look: Look, options: DepthOptions) -> torch.Tensor:
+def judge(target: Target, look: Look, options: DepthOptions, box_weight: float = 0.0) -> torch.Tensor:
     """How right [B] each pose of a look seems, in [0,1]: the higher of an object's poses is the better one.
 
-    A detection says where the object ends, which speaks for poses that fill its box; what is published does not count
-    on it (`trust`).
+    box_weight: what each side of the box that a pose fills costs, as a logit, where it is off the detection's. A
+    detection says where the object ends; what is published does not count on it (`trust`).
     """
     found = in_parts(lambda part: witnesses(target, part, options), look, len(look.T_cam_obj))
     right = target.networks.pose_score(found)
-    if target.box is not None:
-        frame = target.frame
-        right = right - SIDE_WEIGHT * sides_off(target.shape.points, look.T_cam_obj, target.box, frame.K,
-                                                tuple(frame.image.shape[-2:]))
+    if box_weight and target.box is not None:
+        size = tuple(target.frame.image.shape[-2:])
+        right = right - box_weight * sides_off(target.shape.points, look.T_cam_obj, target.box, target.frame.K, size)
     return torch.sigmoid(right)
 
 

@@ -95,7 +95,7 @@ def test_the_true_pose_seems_most_right(target, poses):
 def test_a_pose_that_does_not_fill_the_detections_box_seems_less_right(target, poses):
     look, K = target.look(poses), target.frame.K
     box = box_around(project(transform_points(poses[:1], target.shape.points), K))[0]
-    alone, boxed = (torch.logit(judge(replace(target, box=b), look, DepthOptions()), 1e-6) for b in (None, box))
+    alone, boxed = (torch.logit(judge(replace(target, box=box), look, DepthOptions(), w), 1e-6) for w in (0.0, 1.0))
     assert boxed[0] == alone[0]  # the truth
     assert (alone - boxed)[2] == pytest.approx(2.0, abs=1e-3)  # moved aside: two of four sides
 

@@ -74,9 +74,8 @@ def test_poses_are_compared_by_the_detections_box(dataset, sample):
     for each, sides in (detection, 0.0), (smaller, 1.0):
         target, trail = estimator.trail(sample.frame, each)
         look = target.look(torch.from_numpy(sample.ground_truth[0].T_cam_obj).float()[None])
-        boxed, free = (torch.logit(judge(t, look, QUICK.fit)) for t in (target, replace(target, box=None)))
-        assert float(free - boxed) == pytest.approx(sides, abs=0.02)
-        assert trail.judge(look) == judge(target, look, QUICK.fit)
+        cost = torch.logit(judge(target, look, QUICK.fit)) - torch.logit(trail.judge(look))
+        assert float(cost) == pytest.approx(QUICK.box_weight * sides, abs=0.02)
 
 
 def test_with_the_rasteriser_of_a_gpu_an_object_is_found_and_followed(dataset, sample, monkeypatch, tmp_path):
