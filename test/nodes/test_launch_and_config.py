@@ -86,6 +86,7 @@ def launch(installed, ros_env, tmp_path):
             started.append(subprocess.Popen(
                 [shutil.which("ros2"), "launch", "flowpose_ros", file, *words], stdout=output,
                 stderr=subprocess.STDOUT, start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
                 env={**ros_env, "AMENT_PREFIX_PATH": os.environ["AMENT_PREFIX_PATH"]}))
         return started[-1]
 
