@@ -46,10 +46,9 @@ def off(posed, box, size=(10_000, 10_000)):
 
 def cut(box, side, share):
     """A box without a share of its length at one side."""
-    length = (box[2:] - box[:2]).repeat(2)[side]
-    cut = box.clone()
-    cut[side] += share * length * (1 if side < 2 else -1)
-    return cut
+    rest = box.clone()
+    rest[side] += share * (box[2:] - box[:2]).repeat(2)[side] * (1 if side < 2 else -1)
+    return rest
 
 
 def test_a_box_as_exact_as_detectors_are_is_filled(posed):
