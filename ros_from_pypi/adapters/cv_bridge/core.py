@@ -67,9 +67,12 @@ def _convert(image, encoding, desired):
 def _without_row_padding(message):
     """The message itself, or a copy whose rows are dense: rosbags-image does not look at `step`."""
     _, _, dtype, channels = to_cvtype(message.encoding)
-    row = message.width * channels * np.dtype(dtype).itemsize
+    pixel = channels * np.dtype(dtype).itemsize
+    row = message.width * pixel
     if message.step == row:
         return message
+    if message.step % pixel:  # upstream shears such images in silence, so nothing may rely on them
+        raise ValueError(f"step {message.step}: expected whole pixels of {pixel} bytes")
     rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)[:, :row]
     return Image(
         height=message.height, width=message.width, encoding=message.encoding,
