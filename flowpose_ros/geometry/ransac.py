@@ -42,7 +42,8 @@ class RansacResult:
 
 
 class RansacProblem(Protocol):
-    """B problems of N data each: mask [B,N] bool says which count, threshold [B] what is an inlier."""
+    """B problems of N data each: mask [B,N] bool says which count, threshold [B] what is an inlier. What does not count
+    may be anything."""
 
     mask: torch.Tensor
     threshold: torch.Tensor
@@ -94,7 +95,7 @@ def _draw(mask: torch.Tensor, count: int, generator: torch.Generator) -> torch.T
 def _support(problem: RansacProblem, T: torch.Tensor) -> torch.Tensor:
     """Scores [B,H]: a datum counts 1 at distance 0 and nothing beyond the threshold."""
     share = problem.residual(T) / problem.threshold[:, None, None]
-    return ((1 - share.square()).clamp_min(0) * problem.mask[:, None]).sum(-1)
+    return (1 - share.square()).clamp_min(0).masked_fill(~problem.mask[:, None], 0).sum(-1)
 
 
 def _inliers(problem: RansacProblem, T: torch.Tensor) -> torch.Tensor:
@@ -152,12 +153,13 @@ class P3pProblem:
         return error.masked_fill(seen[..., 2] <= 0, torch.inf)
 
     def refine(self, T: torch.Tensor, inlier: torch.Tensor) -> torch.Tensor:
-        share = (inlier / inlier.sum(1, keepdim=True).clamp_min(1)).to(self.points)[..., None]
-        center = (share * self.points).sum(1)
-        about = self.points - center[:, None]
+        points, pixels = (torch.where(inlier[..., None], x, 0.0) for x in (self.points, self.pixels))
+        share = (inlier / inlier.sum(1, keepdim=True).clamp_min(1)).to(points)[..., None]
+        center = (share * points).sum(1)
+        about = points - center[:, None]
         radius = (share * about.square()).sum((1, 2)).sqrt().clamp_min(1e-6)
         weight = inlier[..., None].to(self.points).expand(-1, -1, 2)
-        normalised = pnp.PnpProblem(about / radius[:, None, None], self.pixels, weight, self.K, 1.0)
+        normalised = pnp.PnpProblem(about / radius[:, None, None], pixels, weight, self.K, 1.0)
         R, t = pnp.solve_pnp(normalised, *pnp.from_transform(T, center, radius))
         return pnp.to_transform(R, t, center, radius)
 

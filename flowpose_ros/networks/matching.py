@@ -42,18 +42,20 @@ def match_cells(source: torch.Tensor, target: torch.Tensor, cells: torch.Tensor,
     [B,N] bool says which of these count.
 
     Confidence is the product of both softmaxes (LoFTR 3.3); the place is their mean over the 3 x 3
-    cells around the best.
+    cells around the best. Where none counts, they are as if all did.
     """
     h, w = source.shape[-2:]
+    on_object = on_object | ~on_object.any(1, keepdim=True)
     logits = cell_logits(source, target, cells)
     # In logarithms; a row's own normaliser does not change which of its cells is best.
     columns = logits.masked_fill(~on_object[..., None], -1e4).logsumexp(1, keepdim=True)
     rows, both = logits.logsumexp(2), 2 * logits - columns
     best = both.argmax(2)
     around, index, inside = neighbours(best, h, w)
-    share = (both.gather(2, index) - rows[..., None]).exp() * inside
+    # Above 0, of cells that do not count alone, it would be no logarithm of a share.
+    share = (both.gather(2, index) - rows[..., None]).clamp_max(0).exp() * inside
     cell = (share[..., None] * around).sum(2) / share.sum(2, keepdim=True).clamp_min(1e-12)
-    confidence = (both.gather(2, best[..., None])[..., 0] - rows).exp()
+    confidence = (both.gather(2, best[..., None])[..., 0] - rows).clamp_max(0).exp()
     return Matches(cell * STRIDE + (STRIDE - 1) / 2, confidence)
 
 

@@ -21,7 +21,7 @@ from flowpose_ros.rendering.raster import RasterRenderer
 from flowpose_ros.rendering.raycast import RaycastRenderer
 from flowpose_ros.tracking.tracker import Tracker, TrackerOptions
 from training.objects import vertex_coloured
-from training.shapes import lathe
+from training.shapes import lathe, rounded_box
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 
@@ -37,6 +37,19 @@ def sample(dataset):
 
 
 QUICK = EstimatorOptions(hypotheses=2, turned=0, updated=1)
+
+
+def seen_alone(model, T):
+    """An object at T [4,4] before a plain wall, with depth, and its detection."""
+    K = np.array([[400.0, 0, 160], [0, 400.0, 120], [0, 0, 1]])
+    view = RaycastRenderer().render(model.mesh, torch.from_numpy(T).float()[None], torch.from_numpy(K).float()[None],
+                                    (240, 320))
+    mask = view.mask[0].numpy()
+    image = np.where(mask[..., None], 255 * view.rgb[0].permute(1, 2, 0).numpy(), 200).astype(np.uint8)
+    v, u = np.nonzero(mask)
+    box = np.array([u.min() - 0.5, v.min() - 0.5, u.max() + 0.5, v.max() + 0.5])
+    return (Frame(image, K, np.where(mask, view.depth[0].numpy(), 0.9).astype(np.float32)),
+            Detection(model.label, box))
 
 
 def error(dataset, sample, estimate):
@@ -118,24 +131,30 @@ def test_a_box_without_the_object_gets_a_low_score_and_no_pose_under_the_thresho
     assert [(d.detection, d.reason) for d in result.dropped] == [(empty, "low_score")]
 
 
+def test_a_sheet_seen_from_its_edge_gets_a_pose():
+    shape = rounded_box(np.array([0.12, 0.08, 0.0005]), 5e-5, 300)
+    mesh = vertex_coloured(shape, np.random.default_rng(0).random((len(shape.faces), 3, 3)))
+    sheet = ObjectModel("sheet", None, mesh, SymmetryGroup.none(), None)
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = Rotation.from_euler("xz", [88, 40], degrees=True).as_matrix(), (0.02, 0, 0.5)
+    frame, detection = seen_alone(sheet, T)
+    # No cell of a matched render shows enough of it to be matched.
+    estimator = Estimator(Catalogue([sheet]), replace(QUICK, depth="on", templates=26))
+    assert len(estimator.estimate(frame, [detection]).estimates) == 1
+
+
 @pytest.mark.parametrize("depth", ["on", "off"])
 def test_what_has_no_texture_and_looks_the_same_all_round_gets_a_pose_that_is_free_about_its_axis(depth):
     shape = lathe(np.array([(0.0, -0.05), (0.035, -0.05), (0.05, 0.02), (0.02, 0.05), (0.0, 0.05)]), 1200)
     mesh = vertex_coloured(shape, np.full((len(shape.faces), 3, 3), 0.5))
     axis = SymmetryAxis(np.array([0.0, 0, 1]), np.zeros(3))
     vase = ObjectModel("vase", None, mesh, SymmetryGroup(np.zeros((0, 4, 4)), (axis,)), None)
-    T, K = np.eye(4), np.array([[400.0, 0, 160], [0, 400.0, 120], [0, 0, 1]])
+    T = np.eye(4)
     T[:3, :3] = Rotation.from_euler("xyz", [115, 20, 0], degrees=True).as_matrix()
     T[:3, 3] = 0.02, -0.01, 0.5
-    view = RaycastRenderer().render(mesh, torch.from_numpy(T).float()[None], torch.from_numpy(K).float()[None],
-                                    (240, 320))
-    mask = view.mask[0].numpy()
-    image = np.where(mask[..., None], 255 * view.rgb[0].permute(1, 2, 0).numpy(), 200).astype(np.uint8)
-    frame = Frame(image, K, np.where(mask, view.depth[0].numpy(), 0.9).astype(np.float32))
-    v, u = np.nonzero(mask)
-    box = np.array([u.min() - 0.5, v.min() - 0.5, u.max() + 0.5, v.max() + 0.5])
+    frame, detection = seen_alone(vase, T)
     estimator = Estimator(Catalogue([vase]), replace(QUICK, depth=depth))
-    (estimate,) = estimator.estimate(frame, [Detection("vase", box)]).estimates
+    (estimate,) = estimator.estimate(frame, [detection]).estimates
     found = estimate.T_cam_obj
     assert mssd(found, T, mesh.vertices, vase.symmetries.transforms(0.1)) < 0.1 * mesh.diameter
     along = np.concatenate([np.zeros(3), found[:3, :3] @ axis.direction])

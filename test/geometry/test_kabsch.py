@@ -21,7 +21,7 @@ def test_exact_pairs_give_the_truth(poses, N):
 def test_points_of_no_weight_have_no_say(poses):
     T, source = poses(5), cloud(5, 20)
     target, weight = transform_points(T, source), torch.ones(5, 20).double()
-    target[:, 10:], weight[:, 10:] = 7.0, 0.0
+    target[:, 10:15], target[:, 15:], weight[:, 10:] = 7.0, torch.nan, 0.0
     found, ok = weighted_kabsch(source, target, weight)
     assert ok.all() and torch.allclose(found, T, atol=1e-9)
 
@@ -51,7 +51,8 @@ def test_a_mirror_image_still_gives_a_rotation():
     (torch.ones(4, 3), torch.ones(4)),
     (torch.randn(4, 3), torch.tensor([1.0, 1, 0, 0])),
     (torch.randn(4, 3), torch.zeros(4)),
-], ids=["line", "one place", "two points", "no weight"])
+    (torch.full((4, 3), torch.nan), torch.ones(4)),
+], ids=["line", "one place", "two points", "no weight", "no numbers"])
 def test_degenerate_sets_are_reported_and_give_the_identity(source, weight):
     T, ok = weighted_kabsch(source[None], source[None] + 1, weight[None])
     assert not ok.any() and torch.equal(T[0], torch.eye(4))

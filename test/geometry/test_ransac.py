@@ -63,7 +63,9 @@ def test_masked_data_neither_vote_nor_count(poses, kind):
     T = poses(3, torch.float32)
     mask = torch.ones(3, 1000, dtype=torch.bool)
     mask[:, :800] = False
-    found = run(problem(kind, T, 0.8, mask=mask))
+    p = problem(kind, T, 0.8, mask=mask)
+    (p.target if kind == "kabsch" else p.pixels)[:, :100] = torch.nan
+    found = run(p)
     assert not found.inlier[:, :800].any()
     assert (found.inlier_ratio > 0.9).all()
 

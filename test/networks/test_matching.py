@@ -60,6 +60,13 @@ def test_asking_fewer_cells_is_as_if_the_others_did_not_count():
     torch.testing.assert_close(some.confidence[0], whole.confidence[0, asked])
 
 
+def test_where_no_cell_counts_places_and_confidences_are_numbers_all_the_same():
+    source = distinct(7, 64, 8)
+    cells, counts = everywhere(8)
+    found = match_cells(source, source, cells, counts & False)
+    assert torch.isfinite(found.pixel).all() and ((found.confidence >= 0) & (found.confidence <= 1)).all()
+
+
 def test_joint_correlation_is_the_sum_of_both_levels():
     fine, coarse = distinct(3, 32, 8), distinct(4, 96, 4)
     joint = joint_features((fine, coarse)).flatten(2)[0]
