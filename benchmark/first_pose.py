@@ -39,7 +39,7 @@ def one_pass(dataset: BopDataset, options: EstimatorOptions) -> float:
     truth = sample.ground_truth[0]
     target = Target(FrameTensors.of(sample.frame, False, networks.device),
                     Shape.of(dataset.catalogue[truth.label], networks.device), networks, renderer_for(networks.device))
-    look = target.look(torch.from_numpy(truth.T_cam_obj).float().repeat(options.hypotheses, 1, 1))
+    look = target.look(torch.from_numpy(truth.T_cam_obj).float().to(networks.device).repeat(options.hypotheses, 1, 1))
     least = float("inf")
     for _ in range(10):
         begin = time.perf_counter()

@@ -116,12 +116,13 @@ def detection_source(detections: str, dataset: BopDataset, targets: Sequence[Tar
     if unknown:
         print(f"{detections}: {unknown} detections of images or objects that {dataset.root} does not have")
     wanted: dict[ImageId, dict[str, int]] = defaultdict(dict)
-    for target in targets or ():
+    named = [target for target in targets or () if target.obj_id is not None]
+    for target in named:
         wanted[target.image_id][dataset.label_of(target.obj_id)] = target.inst_count
 
     def of_image(image_id: ImageId) -> ImageDetections:
         found = by_image.get(image_id, ImageDetections())
-        if targets is None:
+        if not named:
             return found
         return ImageDetections(best_per_target(found.detections, wanted[image_id]), found.time)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flowpose_ros.errors import DatasetError
 from flowpose_ros.evaluation.bop_dataset import BopDataset
-from flowpose_ros.evaluation.targets import Target, read_targets, targets_from_ground_truth
+from flowpose_ros.evaluation.targets import Target, images_of, read_targets, targets_from_ground_truth
 from flowpose_ros.objects.catalogue import Catalogue
 
 
@@ -31,12 +31,16 @@ def open_dataset(args: argparse.Namespace) -> BopDataset:
 
 
 def targets_of(args: argparse.Namespace, dataset: BopDataset) -> tuple[Target, ...] | None:
-    """The targets that the flags name, else those of the ground truth, else None; raises DatasetError for no target."""
-    if args.targets is not None:
-        return read_targets(args.targets)
+    """The targets that the flags name, else those of the ground truth, else None; raises DatasetError for no target.
+
+    Where they name images alone, the ground truth says what is in them, if there is any.
+    """
+    named = None if args.targets is None else read_targets(args.targets)
+    if named is not None and all(target.obj_id is not None for target in named):
+        return named
     if not dataset.has_ground_truth:
-        return None
-    targets = targets_from_ground_truth(dataset)
+        return named
+    targets = targets_from_ground_truth(dataset, None if named is None else images_of(named))
     if not targets:
         raise DatasetError(f"{dataset.root / dataset.split}: expected visible objects in scene_gt.json, got none")
     return targets

@@ -14,22 +14,18 @@ from flowpose_ros.estimation.select import best_of
 from flowpose_ros.estimation.template_features import spread_best
 from flowpose_ros.estimation.views import Shape
 from flowpose_ros.geometry.box import translation_from_box
-from flowpose_ros.geometry.camera import CropCamera, crop_around
+from flowpose_ros.geometry.camera import CropCamera, back_project, box_around, crop_around, look_at, project
 from flowpose_ros.geometry.crops import PADDING
 from flowpose_ros.geometry.transforms import make_transform
 from flowpose_ros.records import Detection
 
 
 def box_crop(box: np.ndarray, K: torch.Tensor) -> CropCamera:
-    """The crop of a detection: along the ray of the box's middle, PADDING times its longer half."""
-    left, top, right, bottom = box.tolist()
-    focal = torch.stack([K[0, 0], K[1, 1]])
-    middle = (K.new_tensor([(left + right) / 2, (top + bottom) / 2]) - K[:2, 2]) / focal
-    half = (K.new_tensor([right - left, bottom - top]) / 2 / focal).max()
-    # Seen from off the axis a box looks smaller than its pixels say.
-    half = half / (1 + middle.square().sum())
-    rays = torch.cat([middle, torch.ones_like(middle[:1])])[None]
-    return crop_around(rays, PADDING * half[None], CROP_SIZE)
+    """The crop of a detection: along the ray of the box's middle, PADDING times its longer half as seen from there."""
+    rays = box_rays(box, K)
+    axis = rays.mean(0, keepdim=True)
+    turned = box_around(project(rays @ look_at(axis)[0].T, torch.eye(3).to(rays))[None])[0]
+    return crop_around(axis, PADDING * (turned[2:] - turned[:2]).max()[None] / 2, CROP_SIZE)
 
 
 def best_starts(target: Target, detection: Detection, camera: CropCamera, rotations: np.ndarray, logits: np.ndarray,
@@ -54,16 +50,16 @@ def best_starts(target: Target, detection: Detection, camera: CropCamera, rotati
 def place(detection: Detection, K: torch.Tensor, shape: Shape, R_crop_obj: np.ndarray,
           camera: CropCamera) -> torch.Tensor:
     """T_cam_obj [n,4,4] of rotations in the detection's crop that fill its box; K [3,3] of the image."""
-    left, top, right, bottom = detection.box.tolist()
     K_crop = camera.K[0]
-    pixels = K_crop[0, 0] * camera_scale(camera)
-    half = torch.stack([(right - left) / 2 / K[0, 0] * pixels, (bottom - top) / 2 / K[1, 1] * pixels])
-    middle = K_crop[:2, 2]
+    box = box_around(project(box_rays(detection.box, K) @ camera.R_crop_cam[0].T, K_crop)[None])
     R = torch.from_numpy(R_crop_obj).float().to(K.device)
-    t = translation_from_box(shape.points, R, torch.cat([middle - half, middle + half]), K_crop)
-    return camera.to_camera(make_transform(R, t))
+    return camera.to_camera(make_transform(R, translation_from_box(shape.points, R, box, K_crop)))
 
 
-def camera_scale(camera: CropCamera) -> torch.Tensor:
-    """How much smaller a box looks along the crop's axis than along the camera's (see `box_crop`)."""
-    return camera.R_crop_cam[0, 2, 2].square()
+def box_rays(box: np.ndarray, K: torch.Tensor) -> torch.Tensor:
+    """Rays [4,3], z = 1, through the middles of the sides of a box [4] under K [3,3]: what a camera turned to it sees of
+    the box, whose corners the object hardly ever fills."""
+    left, top, right, bottom = box.tolist()
+    across, down = (left + right) / 2, (top + bottom) / 2
+    sides = K.new_tensor([[left, down], [right, down], [across, top], [across, bottom]])
+    return back_project(sides, torch.ones_like(sides[:, 0]), K)

@@ -281,11 +281,15 @@ class Clock:
 
 
 def check_detection(detection: Detection, frame: Frame) -> Detection:
-    """The detection with its box clipped to the image; raises DetectionError where too little is left of it."""
+    """The detection with its box clipped to the image; raises DetectionError where too little is left of it, or its
+    mask is not of the image's size."""
     box = np.asarray(detection.box, dtype=np.float64)
     height, width = frame.image.shape[:2]
     if box.shape != (4,) or not np.isfinite(box).all():
         raise DetectionError(f"{detection.label}: box: expected 4 finite numbers, got {box.tolist()}")
+    if detection.mask is not None and detection.mask.shape != (height, width):
+        raise DetectionError(f"{detection.label}: mask: expected {width} x {height} pixels as the image has, got "
+                             f"{' x '.join(map(str, reversed(detection.mask.shape)))}")
     clipped = box.clip(-0.5, np.array([width, height, width, height]) - 0.5)
     if (clipped[2:] - clipped[:2] < MIN_BOX).any():
         raise DetectionError(f"{detection.label}: box: expected at least {MIN_BOX:.0f} pixels a side inside the "

@@ -19,7 +19,9 @@ from flowpose_ros.geometry.transforms import rotation_angle
 VSD_TAUS = tuple(k / 20 for k in range(1, 11))
 """Tolerances of VSD, shares of the diameter; k / 20 is the number nearest to 0.15, 3 * 0.05 is not."""
 VSD_DELTA = 0.015
-"""Metres by which a surface may lie behind the measured one and still count as visible."""
+VSD_DELTAS = {"itodd": 0.005}
+"""Metres by which a surface may lie behind the measured one and still count as visible; where BOP has another for a
+dataset, by its folder's name."""
 
 _VERTEX_NUMBERS_AT_ONCE = 4_000_000
 

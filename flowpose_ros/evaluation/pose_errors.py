@@ -11,7 +11,7 @@ import numpy as np
 from flowpose_ros.errors import DatasetError
 from flowpose_ros.evaluation.bop_dataset import BopDataset, GroundTruth, ImageId
 from flowpose_ros.evaluation.eval_models import EvalModel
-from flowpose_ros.evaluation.metrics import VSD_DELTA, VSD_TAUS, distance_image, mspd, mssd, vsd
+from flowpose_ros.evaluation.metrics import VSD_DELTA, VSD_DELTAS, VSD_TAUS, distance_image, mspd, mssd, vsd
 from flowpose_ros.evaluation.results import ResultRow
 from flowpose_ros.evaluation.targets import Target
 from flowpose_ros.evaluation.view import Window, depth_in_window, window_of
@@ -19,6 +19,7 @@ from flowpose_ros.records import Frame
 from flowpose_ros.rendering.raycast import RaycastRenderer
 
 MAX_ESTIMATES_PER_IMAGE = 100
+"""Of an image so many, the best, count in detection."""
 MSPD_IMAGE_WIDTH = 640
 """MSPD is stated in pixels of an image this wide."""
 
@@ -29,7 +30,7 @@ class ObjectErrors:
 
     mssd [E,G] shares of the diameter; mspd [E,G] pixels at an image width of 640;
     vsd [E,G,10] one per tau, computed for the estimates that localisation counts and 1 elsewhere;
-    inst_count: how many instances the targets ask for.
+    counted [E] bool: the estimates that detection counts; inst_count: how many instances the targets ask for.
     """
 
     image_id: ImageId
@@ -40,6 +41,7 @@ class ObjectErrors:
     mssd: np.ndarray
     mspd: np.ndarray
     vsd: np.ndarray
+    counted: np.ndarray
 
     @property
     def scores(self) -> np.ndarray:
@@ -59,35 +61,37 @@ def pose_errors(dataset: BopDataset, models: dict[int, EvalModel], rows: Iterabl
     Estimates of objects that are not annotated in an image are left out, as in the BOP toolkit.
     Raises DatasetError or CatalogueError when an image or a model is missing.
     """
-    by_image = _best_rows_by_image(rows)
+    by_image = _rows_by_image(rows)
     counts: dict[ImageId, dict[int, int]] = defaultdict(dict)
     for target in targets:
         counts[target.image_id][target.obj_id] = target.inst_count
     renderer = RaycastRenderer()
     for image_id in sorted(counts):
         frame, truths = dataset.frame(image_id), dataset.ground_truth(image_id)
-        scene = _SceneView(renderer, frame)
+        scene = _SceneView(renderer, frame, VSD_DELTAS.get(dataset.name, VSD_DELTA))
         asked = {truth.obj_id for truth in truths} | set(counts[image_id])
         if asked - models.keys():
             raise DatasetError(f"image {image_id}: expected models of objects {sorted(asked)}, got none of "
                                f"{sorted(asked - models.keys())}")
         yield image_id, [
             _object_errors(scene, models[obj_id], counts[image_id].get(obj_id, 0),
-                           [row for row in by_image.get(image_id, ()) if row.obj_id == obj_id],
+                           [(row, rank) for rank, row in enumerate(by_image.get(image_id, ())) if row.obj_id == obj_id],
                            [truth for truth in truths if truth.obj_id == obj_id], image_id)
             for obj_id in sorted(asked)]
 
 
-def _best_rows_by_image(rows: Iterable[ResultRow]) -> dict[ImageId, list[ResultRow]]:
+def _rows_by_image(rows: Iterable[ResultRow]) -> dict[ImageId, list[ResultRow]]:
     by_image: dict[ImageId, list[ResultRow]] = defaultdict(list)
     for row in rows:
         by_image[row.image_id].append(row)
-    return {image_id: sorted(found, key=lambda row: -row.score)[:MAX_ESTIMATES_PER_IMAGE]
-            for image_id, found in by_image.items()}
+    return {image_id: sorted(found, key=lambda row: -row.score) for image_id, found in by_image.items()}
 
 
-def _object_errors(scene: _SceneView, model: EvalModel, inst_count: int, rows: Sequence[ResultRow],
+def _object_errors(scene: _SceneView, model: EvalModel, inst_count: int, ranked: Sequence[tuple[ResultRow, int]],
                    truths: Sequence[GroundTruth], image_id: ImageId) -> ObjectErrors:
+    """ranked: the object's estimates, best first, and the rank of each among all of the image."""
+    rows = tuple(row for row, _ in ranked)
+    counted = np.array([rank < MAX_ESTIMATES_PER_IMAGE for _, rank in ranked], dtype=bool)
     shape = (len(rows), len(truths))
     mssds, mspds = np.zeros(shape), np.zeros(shape)
     vsds = np.ones((*shape, len(VSD_TAUS)))
@@ -99,14 +103,14 @@ def _object_errors(scene: _SceneView, model: EvalModel, inst_count: int, rows: S
             mspds[e, g] = mspd(*poses, model.vertices, model.symmetries, scene.frame.K) * to_640
             if e < inst_count:
                 vsds[e, g] = scene.vsd(model, *poses)
-    return ObjectErrors(image_id, model.model.obj_id, inst_count, tuple(rows), tuple(truths), mssds, mspds, vsds)
+    return ObjectErrors(image_id, model.model.obj_id, inst_count, rows, tuple(truths), mssds, mspds, vsds, counted)
 
 
 class _SceneView:
     """One image for VSD; depth renders of a pose are kept, as each truth meets several estimates."""
 
-    def __init__(self, renderer: RaycastRenderer, frame: Frame) -> None:
-        self._renderer = renderer
+    def __init__(self, renderer: RaycastRenderer, frame: Frame, delta: float) -> None:
+        self._renderer, self._delta = renderer, delta
         self.frame = frame
         self._size = frame.image.shape[:2]
         # Without a depth image nothing is measured, so nothing hides the object.
@@ -121,7 +125,7 @@ class _SceneView:
         images = (_pasted(depth_est, window_est, window), _pasted(depth_gt, window_gt, window),
                   self._depth[window.slices])
         return vsd(*(distance_image(image, K, window.left, window.top) for image in images),
-                   model.diameter, VSD_TAUS, VSD_DELTA)
+                   model.diameter, delta=self._delta)
 
     def _render(self, model: EvalModel, T: np.ndarray) -> tuple[Window, np.ndarray]:
         key = (model.model.obj_id, T.tobytes())

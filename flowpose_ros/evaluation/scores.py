@@ -154,7 +154,8 @@ def mean_precision(errors: Sequence[ObjectErrors], values: Sequence[np.ndarray],
                    thresholds: Sequence[float]) -> float:
     """Mean over thresholds, then over objects, of the average precision.
 
-    Estimates matched to instances that are hardly visible count neither for nor against.
+    Estimates matched to instances that are hardly visible count neither for nor against. Of an image's estimates only
+    the best count (MAX_ESTIMATES_PER_IMAGE); localisation counts those of each object that targets ask for.
     """
     per_object = []
     for obj_id in sorted({e.obj_id for e in errors}):
@@ -168,10 +169,11 @@ def mean_precision(errors: Sequence[ObjectErrors], values: Sequence[np.ndarray],
 def _precision_at(own: Sequence[tuple[ObjectErrors, np.ndarray]], threshold: float, target_count: int) -> float:
     scores, hits = [], []
     for e, value in own:
-        matched = match_greedily(value, e.scores, threshold)
+        counted = e.scores[e.counted]
+        matched = match_greedily(value[e.counted], counted, threshold)
         hit = matched >= 0
         ignored = np.append(e.visib_fracts, 1.0)[matched] < MIN_VISIBILITY  # -1, unmatched, is never ignored
-        scores.append(e.scores[~ignored])
+        scores.append(counted[~ignored])
         hits.append(hit[~ignored])
     order = np.argsort(-np.concatenate(scores), kind="stable")
     return average_precision(np.concatenate(hits)[order], target_count)

@@ -36,8 +36,8 @@ def check_intrinsics(K: np.ndarray, width: int, height: int) -> None:
     if not (low <= K[0, 0] <= high and low <= K[1, 1] <= high):
         raise GeometryError(f"K: expected focal lengths of {low:g} to {high:g} pixels for an image {width} wide, "
                             f"got fx={K[0, 0]}, fy={K[1, 1]}")
-    if K[1, 0] != 0 or K[2, 0] != 0 or K[2, 1] != 0 or abs(K[2, 2] - 1) > 1e-6:
-        raise GeometryError(f"K: expected an upper triangular matrix ending in 1, got {K.tolist()}")
+    if K[0, 1] != 0 or K[1, 0] != 0 or K[2, 0] != 0 or K[2, 1] != 0 or abs(K[2, 2] - 1) > 1e-6:
+        raise GeometryError(f"K: expected an upper triangular matrix without skew, ending in 1, got {K.tolist()}")
     if not (-width < K[0, 2] < 2 * width and -height < K[1, 2] < 2 * height):
         raise GeometryError(f"K: expected a principal point near the {width} x {height} image, "
                             f"got cx={K[0, 2]}, cy={K[1, 2]}")

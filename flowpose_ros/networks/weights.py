@@ -98,14 +98,15 @@ def load_config(path: Path, kind: str, config_class: type[Config]) -> Config:
 
 
 def _check_field(name: str, value: Any, default: Any) -> None:
-    """Raise ValueError unless a value from a header is of its default's kind: a choice, or sizes."""
+    """Raise ValueError unless a value from a header is of its default's kind: a choice, or sizes; of updates alone there
+    may be none."""
     if isinstance(default, (bool, str)):
         if type(value) is not type(default):
             raise ValueError(f"{name}: expected a {type(default).__name__}, got {value!r:.100}")
         return
-    sizes = value if isinstance(value, list) else [value]
-    if not all(type(size) is int and 0 < size <= MAX_SIZE for size in sizes):
-        raise ValueError(f"{name}: expected whole numbers from 1 to {MAX_SIZE}, got {value!r:.100}")
+    sizes, least = value if isinstance(value, list) else [value], 0 if name.startswith("updates") else 1
+    if not all(type(size) is int and least <= size <= MAX_SIZE for size in sizes):
+        raise ValueError(f"{name}: expected whole numbers from {least} to {MAX_SIZE}, got {value!r:.100}")
 
 
 def load_network(path: Path, kind: str, config_class: type[Config], build: Callable[[Config], Network]) -> Network:

@@ -11,7 +11,7 @@ from flowpose_ros.cli.main import main
 from flowpose_ros.errors import DatasetError
 from flowpose_ros.evaluation.bop_dataset import BopDataset, ImageId
 from flowpose_ros.evaluation.results import read_results
-from flowpose_ros.evaluation.targets import targets_from_ground_truth
+from flowpose_ros.evaluation.targets import Target, targets_from_ground_truth
 
 FIRST, SECOND = ImageId(2, 0), ImageId(2, 4)
 
@@ -39,6 +39,8 @@ def test_best_detections_of_the_targets_are_used(bop_root, detections):
     assert [(d.label, d.score) for d in source(FIRST).detections] == [("obj_000007", 0.9), ("obj_000003", 0.8)]
     assert source(SECOND).detections == ()
     assert len(detection_source(str(detections), dataset, None)(FIRST).detections) == 3
+    # Targets that name images alone ask for whatever is there.
+    assert len(detection_source(str(detections), dataset, (Target(FIRST, None, 0),))(FIRST).detections) == 3
 
 
 def test_other_words_and_missing_truth_are_refused(bop_root):

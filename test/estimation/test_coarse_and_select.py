@@ -13,7 +13,7 @@ from flowpose_ros.estimation.views import Shape
 from flowpose_ros.geometry.camera import box_around, project
 from flowpose_ros.geometry.rotations import angles_between, mean_nearest_angle, random_rotations, super_fibonacci
 from flowpose_ros.geometry.symmetry import SymmetryGroup
-from flowpose_ros.geometry.transforms import transform_points
+from flowpose_ros.geometry.transforms import make_transform, transform_points
 from flowpose_ros.objects.catalogue import ObjectModel
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.records import Detection, Frame
@@ -43,6 +43,19 @@ def test_a_placed_object_fills_its_box(shape, middle):
     ratio = (sides / torch.tensor([100.0, 80.0])).log().mean(1).exp()
     assert (ratio - 1).abs().max() < 0.2
     assert ((seen[:, 2:] + seen[:, :2]) / 2 - torch.tensor(middle)).abs().max() < 25
+
+
+@pytest.mark.parametrize("cx", [320, -300, 940], ids=["on the axis", "45 degrees right of it", "45 degrees left"])
+def test_the_right_rotation_is_placed_at_the_right_distance_however_far_off_the_axis(shape, cx):
+    K_off = torch.tensor([[600.0, 0, cx], [0, 600.0, 240], [0, 0, 1]])
+    for R in torch.from_numpy(random_rotations(10, np.random.default_rng(0))).float():
+        middle = torch.tensor([(320 - cx) / 600, 0.0, 1.0]) * 0.8
+        T = make_transform(R[None], (middle - R @ shape.center)[None])
+        box = box_around(project(transform_points(T, shape.points), K_off[None]))[0].double().numpy()
+        camera = box_crop(box, K_off)
+        found = place(Detection("brick", box), K_off, shape, (camera.R_crop_cam[0] @ R).double().numpy()[None], camera)
+        off = transform_points(found, shape.center[None])[0, 0] - middle
+        assert off.norm() < 0.03 * middle.norm()
 
 
 def test_second_round_is_drawn_around_the_best():
@@ -81,3 +94,9 @@ def test_an_unusable_box_is_refused_by_name(box, message):
     frame = Frame(np.zeros((480, 640, 3), np.uint8), K.double().numpy())
     with pytest.raises(DetectionError, match=f"mug: box: .*{message}"):
         check_detection(Detection("mug", np.array(box, dtype=float)), frame)
+
+
+def test_a_mask_of_another_size_than_the_image_is_refused_by_name():
+    frame = Frame(np.zeros((480, 640, 3), np.uint8), K.double().numpy())
+    with pytest.raises(DetectionError, match="mug: mask: expected 640 x 480 pixels as the image has, got 320 x 240"):
+        check_detection(Detection("mug", np.array([10.0, 10, 90, 90]), mask=np.ones((240, 320), bool)), frame)

@@ -1,5 +1,6 @@
 """BOP folders: what is read, in which unit, and what is said about a broken one."""
 
+import argparse
 import json
 
 import cv2
@@ -8,6 +9,7 @@ import pytest
 import synthetic_bop
 from synthetic_bop import BOX, CAN, POSES, WALL
 
+from flowpose_ros.cli.dataset_flags import targets_of
 from flowpose_ros.errors import DatasetError
 from flowpose_ros.evaluation.bop_dataset import BopDataset, ImageId, detections_of
 from flowpose_ros.evaluation.targets import Target, images_of, read_targets, targets_from_ground_truth
@@ -132,7 +134,18 @@ def test_targets_file(tmp_path):
     assert images_of(targets) == (FIRST, SECOND)
 
 
+def test_a_targets_file_for_detection_names_images_alone(bop_root, tmp_path):
+    path = tmp_path / "test_targets_bop24.json"
+    path.write_text(json.dumps([{"scene_id": 2, "im_id": 4}]))
+    assert read_targets(path) == (Target(SECOND, None, 0),)
+    asked = argparse.Namespace(targets=path)
+    assert targets_of(asked, BopDataset(bop_root)) == (Target(SECOND, BOX, 2),)
+    (bop_root / "test/000002/scene_gt.json").unlink()
+    assert targets_of(asked, BopDataset(bop_root)) == (Target(SECOND, None, 0),)
+
+
 @pytest.mark.parametrize("text, message", [
+    ('[{"scene_id": 1, "im_id": 2, "inst_count": 1}]', "entry 0: obj_id: expected an integer, got None"),
     ("[]", "expected at least one target"), ("{}", "expected a JSON list, got dict"),
     ('[{"scene_id": 1}]', "entry 0: im_id: expected an integer, got None"), ("[3]", "entry 0: scene_id"),
     ('[{"scene_id": 1, "im_id": 2, "obj_id": 3, "inst_count": 0}]', "entry 0: inst_count: expected at least 1, got 0")])

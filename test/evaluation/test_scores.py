@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import synthetic_bop
@@ -33,7 +34,7 @@ def one_error(mssd=0.0, mspd=0.0, vsd=0.0):
     """One estimate of one instance with the given errors."""
     return ObjectErrors(FIRST, 1, 1, (ResultRow(FIRST, 1, 1.0, np.eye(4)),),
                         (GroundTruth(1, "one", np.eye(4), 1.0, None),),
-                        np.array([[mssd]]), np.array([[mspd]]), np.full((1, 1, 10), vsd))
+                        np.array([[mssd]]), np.array([[mspd]]), np.full((1, 1, 10), vsd), np.ones(1, bool))
 
 
 @pytest.mark.parametrize("share, recall", [(0.0, 1.0), (0.12, 0.8), (0.05, 0.9), (0.15, 0.7), (0.5, 0.0)])
@@ -99,6 +100,25 @@ def test_only_as_many_estimates_as_targets_count_for_localisation(bop_root):
     assert alone.ar == 1.0
 
 
+def test_estimates_beyond_an_images_best_hundred_count_for_localisation_alone(bop_root):
+    dataset = BopDataset(bop_root)
+    rows = [row for row in truth_rows(dataset) if row.image_id == FIRST]
+    box, can = (next(row for row in rows if row.obj_id == obj_id) for obj_id in (BOX, CAN))
+    for count, precision in (99, 1.0), (100, 0.0):
+        many = [replace(moved(can, (0.2, 0, 0)), score=0.9)] * count + [replace(box, score=0.1)]
+        evaluation = evaluate(dataset, many, targets_from_ground_truth(dataset, [FIRST]))
+        assert evaluation.objects["obj_000003"].ar == 1.0 and evaluation.objects["obj_000003"].ap == precision
+
+
+@pytest.mark.parametrize("name, recall", [("itodd", 0.0), ("other", 1.0)])
+def test_what_lies_behind_the_measured_surface_is_seen_by_the_datasets_own_tolerance(tmp_path, name, recall):
+    dataset = BopDataset(synthetic_bop.write_dataset(tmp_path / name))
+    path = str(tmp_path / name / "test/000002/depth/000000.png")
+    cv2.imwrite(path, cv2.imread(path, cv2.IMREAD_UNCHANGED) - 80)  # 8 mm nearer
+    evaluation = evaluate(dataset, truth_rows(dataset)[:1], [Target(FIRST, BOX, 1)])
+    assert evaluation.total.ar_vsd == recall
+
+
 def test_two_instances_are_matched_whatever_the_order(bop_root):
     dataset = BopDataset(bop_root)
     rows = [row for row in truth_rows(dataset) if row.image_id == ImageId(2, 4)]
@@ -110,7 +130,7 @@ def test_hardly_visible_instances_count_neither_for_nor_against_detection():
     visible, hidden = (GroundTruth(1, "one", np.eye(4), fract, None) for fract in (0.5, 0.05))
     rows = tuple(ResultRow(FIRST, 1, score, np.eye(4)) for score in (0.9, 0.8))
     both = ObjectErrors(FIRST, 1, 1, rows, (visible, hidden), np.array([[9, 0.0], [0.0, 9]]),
-                        np.array([[99, 0.0], [0.0, 99]]), np.ones((2, 2, 10)))
+                        np.array([[99, 0.0], [0.0, 99]]), np.ones((2, 2, 10)), np.ones(2, bool))
     assert total_scores([both]).ap == pytest.approx(1.0)
 
 

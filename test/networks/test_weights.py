@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from flowpose_ros.errors import WeightsError
+from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.geometry_net import GeometryConfig, GeometryNet
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig
 from flowpose_ros.networks.weights import REGISTRY, file_hash, load_config, load_network, load_weights, save_weights
@@ -109,6 +110,13 @@ def test_choices_come_back_from_a_header(tmp_path):
     path = tmp_path / "geometry.safetensors"
     save_weights(path, network.state_dict(), kind="geometry", config=network.config)
     assert load_network(path, "geometry", GeometryConfig, GeometryNet).config == network.config
+
+
+def test_a_refiner_without_finer_updates_comes_back(tmp_path):
+    network = GenFlow(GenFlowConfig(updates_fine=0))
+    path = tmp_path / "genflow.safetensors"
+    save_weights(path, network.state_dict(), kind="genflow", config=network.config)
+    assert load_network(path, "genflow", GenFlowConfig, GenFlow).config == network.config
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
