@@ -18,7 +18,7 @@ from flowpose_ros.rendering.renderer import Renderer
 from flowpose_ros.rendering.templates import Templates, load_templates
 
 CHUNK = 26
-VERSION = "1"
+VERSION = "2"
 """Change it when the same networks come to give other features of the same templates."""
 
 

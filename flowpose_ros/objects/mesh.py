@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+
+
+SMOOTH_DEG = 40
+"""Faces that meet at a smaller angle are parts of one smooth surface."""
+PAIRS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +62,7 @@ class Mesh:
     def corner_normals(self) -> np.ndarray:
         """Unit normals [F,3,3] float32 per triangle corner.
 
-        A corner averages the faces around its position (area weighted) that lie within 40 degrees
+        A corner averages the faces around its position (area weighted) that lie within SMOOTH_DEG
         of its own face, so that sharp edges of CAD parts stay sharp.
         """
         corners = self.vertices[self.faces]
@@ -64,13 +70,19 @@ class Mesh:
         unit = weighted / np.maximum(np.linalg.norm(weighted, axis=1, keepdims=True), 1e-20)
         _, position = np.unique(np.round(self.vertices / (1e-6 + 1e-5 * self.radius)).astype(np.int64),
                                 axis=0, return_inverse=True)
-        point = position.reshape(-1)[self.faces]
-        total = np.zeros((position.max() + 1, 3))
-        np.add.at(total, point.reshape(-1), np.repeat(weighted, 3, axis=0))
-        smooth = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20)
-        smooth = smooth[point]
-        sharp = (smooth * unit[:, None]).sum(-1, keepdims=True) < np.cos(np.radians(40))
-        return np.where(sharp, unit[:, None], smooth).astype(np.float32)
+        point = position.reshape(-1)[self.faces].reshape(-1)  # of each corner; its face is its number // 3
+        order, around = np.argsort(point, kind="stable"), np.bincount(point)
+        first, count = (np.cumsum(around) - around)[point], around[point]
+        total = np.zeros((len(point), 3))
+        for corners in _parts(count, PAIRS_AT_ONCE):
+            n = count[corners]
+            start = np.cumsum(n) - n
+            # All pairs of a corner and a corner at its place.
+            own = np.repeat(corners // 3, n)
+            other = order[np.arange(n.sum()) + np.repeat(first[corners] - start, n)] // 3
+            smooth = (unit[own] * unit[other]).sum(1) > np.cos(np.radians(SMOOTH_DEG))
+            total[corners] = np.add.reduceat(weighted[other] * smooth[:, None], start)
+        return (total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20)).reshape(-1, 3, 3).astype(np.float32)
 
     @cached_property
     def content_hash(self) -> str:
@@ -91,3 +103,9 @@ class Mesh:
         s = rng.random((count, 1))
         a, b, c = corners[face].transpose(1, 0, 2)
         return ((1 - r) * a + r * (1 - s) * b + r * s * c).astype(np.float32)
+
+
+def _parts(count: np.ndarray, most: int) -> Iterator[np.ndarray]:
+    """Indices of all entries, in order, in parts whose counts add up to about `most`."""
+    part = np.cumsum(count) // most
+    yield from np.split(np.arange(len(count)), np.flatnonzero(np.diff(part)) + 1)

@@ -19,7 +19,7 @@ from flowpose_ros.rendering.renderer import Renderer
 DISTANCE = 8.0
 """Distance of the templates' camera in object radii."""
 CHUNK = 16
-VERSION = "1"
+VERSION = "2"
 """Change it when templates of the same mesh come to look different."""
 
 

@@ -1,7 +1,10 @@
 """The look of a surface: textures, vertex colours, smooth normals."""
 
 import numpy as np
+import pytest
+import trimesh
 
+from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.rendering.shading import sample_texture, surface_at
 from rendering.meshes import sphere, textured_box
 from reference import texture as slow
@@ -40,3 +43,16 @@ def test_colours_and_normals_are_interpolated():
     assert np.allclose(surface.albedo, (expected + 1) / 2, atol=1e-5)
     outward = expected / np.linalg.norm(expected, axis=1, keepdims=True)
     assert (surface.normal * outward).sum(1).min() > np.cos(np.radians(4))
+
+
+@pytest.mark.parametrize("sections, height", [(32, 0.01), (32, 0.06), (12, 0.2)])
+def test_the_side_of_a_turned_part_is_smooth_and_its_rim_sharp_however_few_its_faces(sections, height):
+    part = trimesh.creation.cylinder(0.03, height, sections=sections)
+    count = len(part.faces)
+    mesh = Mesh(part.vertices.astype(np.float32), part.faces.astype(np.int32), np.ones((count, 3, 3), np.float32),
+                np.zeros((count, 3, 2), np.float32), np.full(count, -1, np.int16))
+    cap = np.abs(part.face_normals[:, 2]) > 0.5
+    assert np.allclose(mesh.corner_normals[cap], part.face_normals[cap, None], atol=1e-6)
+    outward = mesh.vertices[mesh.faces[~cap]] * (1, 1, 0) / 0.03
+    # At a corner more of the faces of one side than of the other may meet.
+    assert (mesh.corner_normals[~cap] * outward).sum(-1).min() > np.cos(np.pi / sections / 2)
