@@ -11,7 +11,7 @@ from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update
 from flowpose_ros.estimation.views import Shape, Shapes, Views
 from flowpose_ros.geometry.camera import project
 from flowpose_ros.geometry.pnp import PnpProblem, from_transform, normalise_weights, pose_covariance
-from flowpose_ros.geometry.transforms import skew, transform_points
+from flowpose_ros.geometry.transforms import covariance_at, skew, transform_points
 from flowpose_ros.networks.flow import Update
 
 
@@ -63,13 +63,10 @@ def residual_covariance(shape: Shape | Shapes, update: Update, views: Views) -> 
                          float(views.rendering.mask.shape[-1]))
     R, t = from_transform(views.T_crop_obj, center, radius)
     about_center = pose_covariance(problem, R, t, radius)
-    # The origin moves with a turn r about the centre: by -r x R c.
-    A = torch.eye(6, device=R.device).repeat(B, 1, 1)
-    A[:, :3, 3:] = skew((R @ center[..., None])[..., 0])
+    about_origin = covariance_at(about_center, -(R @ center[..., None])[..., 0])
     G = torch.zeros(B, 6, 6, device=R.device)
     G[:, :3, :3] = G[:, 3:, 3:] = views.camera.R_crop_cam.transpose(1, 2)
-    J = G @ A
-    return J @ about_center @ J.transpose(1, 2)
+    return G @ about_origin @ G.transpose(1, 2)
 
 
 def spread_of(shape: Shape, covariance: torch.Tensor, views: Views) -> torch.Tensor:

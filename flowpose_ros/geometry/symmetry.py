@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from flowpose_ros.errors import GeometryError
-from flowpose_ros.geometry.transforms import check_transform, exp_so3, skew
+from flowpose_ros.geometry.transforms import check_transform, covariance_at, exp_so3, skew
 
 BOP_STEP_RAD = 0.01
 """Step of the BOP metrics along a circle of half a turn: ceil(pi / 0.01) = 315 rotations."""
@@ -104,6 +104,14 @@ class SymmetryGroup:
         candidates = [self._turn_to(T_cam_obj @ S, T_reference[:3, :3])
                       for S in np.concatenate([np.eye(4)[None], self.discrete])]
         return max(candidates, key=lambda T: np.sum(T[:3, :3] * T_reference[:3, :3]))
+
+    def nearest_with_covariance(self, T_cam_obj: np.ndarray, covariance: np.ndarray, T_reference: np.ndarray
+                                ) -> tuple[np.ndarray, np.ndarray]:
+        """`nearest`, and the covariance [6,6] of (translation, rotation vector) about its origin, camera axes, of one
+        about that of T_cam_obj: the mesh's origin may be another point of the object then."""
+        T = self.nearest(T_cam_obj, T_reference)
+        by = torch.from_numpy(T[:3, 3] - T_cam_obj[:3, 3])
+        return T, covariance_at(torch.from_numpy(covariance), by).numpy()
 
     def _turn_to(self, T: np.ndarray, R_reference: np.ndarray) -> np.ndarray:
         """T turned about the axes until its rotation is nearest to R_reference [3,3]."""

@@ -59,6 +59,14 @@ def transform_points(T: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     return points @ T[..., :3, :3].transpose(-1, -2) + T[..., None, :3, 3]
 
 
+def covariance_at(covariance: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
+    """Covariances [...,6,6] of (translation, rotation vector) of a body about a point, about the point that lies `by`
+    [...,3] from it, in the same axes: a turn r moves that one by r x `by`, too."""
+    J = torch.eye(6).to(covariance).repeat(*by.shape[:-1], 1, 1)
+    J[..., :3, 3:] = -skew(by)
+    return J @ covariance @ J.transpose(-1, -2)
+
+
 def nearest_rotation(M: torch.Tensor) -> torch.Tensor:
     """The rotation [...,3,3] nearest to a matrix [...,3,3] in the Frobenius norm (Kabsch 1976)."""
     U, _, Vh = torch.linalg.svd(M)

@@ -65,7 +65,8 @@ class InstanceNames:
         seen = self._seen.get((estimate.label, estimate.instance))
         if group is None or group.is_trivial or seen is None:
             return estimate
-        return replace(estimate, T_cam_obj=group.nearest(estimate.T_cam_obj, seen.T_cam_obj))
+        T_cam_obj, covariance = group.nearest_with_covariance(estimate.T_cam_obj, estimate.covariance, seen.T_cam_obj)
+        return replace(estimate, T_cam_obj=T_cam_obj, covariance=covariance)
 
     def _given(self, estimates: Sequence[PoseEstimate]) -> dict[int, int]:
         """Numbers by the detector; of two equal ones the first estimate keeps it."""

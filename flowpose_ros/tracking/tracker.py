@@ -125,9 +125,7 @@ class Tracker:
     def _after(self, track: Track, result: Followed, frame: Frame) -> Track:
         if result.quality < self._needed(track):
             return track.missed()
-        # Of symmetric poses the one nearest to the last: nothing spins that cannot be seen to.
-        symmetries = self._estimator.catalogue[track.key[0]].symmetries
-        return track.seen(symmetries.nearest(result.T_cam_obj, track.motion.T_cam_obj), frame.stamp_ns)
+        return track.seen(result.T_cam_obj, frame.stamp_ns)
 
     def _keep(self, track: Track, now_ns: int) -> None:
         if track.confirmed or now_ns - track.motion.stamp_ns <= self.options.forget_s * 1e9:
@@ -245,4 +243,11 @@ class Tracker:
     def _follow(self, frame: Frame, tracks: Sequence[Track], poses: Sequence[np.ndarray], thread: str
                 ) -> list[Followed]:
         targets = self._estimator.targets(frame, [t.key[0] for t in tracks], self._renderers[thread])
-        return self._follower.follow(targets, poses, self.options.follow, self._estimator.options.fit)
+        found = self._follower.follow(targets, poses, self.options.follow, self._estimator.options.fit)
+        return [self._steady(track, result) for track, result in zip(tracks, found)]
+
+    def _steady(self, track: Track, result: Followed) -> Followed:
+        """Of symmetric poses the one nearest to the track's last: nothing spins that cannot be seen to."""
+        T_cam_obj, covariance = self._estimator.catalogue[track.key[0]].symmetries.nearest_with_covariance(
+            result.T_cam_obj, result.covariance, track.motion.T_cam_obj)
+        return replace(result, T_cam_obj=T_cam_obj, covariance=covariance)

@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 from flowpose_ros.errors import GeometryError
 from flowpose_ros.geometry.rotations import angles_between, random_rotations
 from flowpose_ros.geometry.symmetry import SymmetryAxis, SymmetryGroup
+from flowpose_ros.geometry.transforms import covariance_at
 
 HALF_TURN_Z = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -128,6 +129,25 @@ def test_free_covariance_is_wide_along_the_axis_alone():
                              Rotation.from_matrix(turned[:3, :3] @ T[:3, :3].T).as_rotvec()]) / step
     np.testing.assert_allclose(free, np.pi ** 2 / 3 * np.outer(motion, motion), atol=1e-4)
     assert np.sqrt(np.trace(free[3:, 3:])) == pytest.approx(np.pi / np.sqrt(3))
+
+
+def test_a_turned_poses_covariance_is_about_its_own_origin():
+    T, line = random_pose(5), axis((0, 0.6, 0.8), (0.02, -0.01, 0.03))
+    group = SymmetryGroup(np.zeros((0, 4, 4)), (line,))
+
+    def covariance(T):  # of a body that is known but for its turn
+        return group.free_covariance(torch.from_numpy(T)[None])[0].numpy() + 1e-6 * np.eye(6)
+
+    reference = T @ line.rotations(np.array([2.0]))[0]
+    turned, about_it = group.nearest_with_covariance(T, covariance(T), reference)
+    np.testing.assert_allclose(turned, reference, atol=1e-9)
+    np.testing.assert_allclose(about_it, covariance(reference), atol=2e-6)
+    assert np.abs(covariance(T) - covariance(reference)).max() > 1e-3
+    # A point of the body is as sure as it was, whichever origin tells.
+    point = T @ [0.1, 0.2, -0.3, 1]
+    of_point = [covariance_at(torch.from_numpy(C), torch.from_numpy((point - pose[:, 3])[:3])).numpy()
+                for pose, C in ((T, covariance(T)), (turned, about_it))]
+    np.testing.assert_allclose(*of_point, atol=1e-12)
 
 
 def test_without_axes_nothing_is_free():

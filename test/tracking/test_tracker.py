@@ -269,7 +269,7 @@ def test_what_looks_the_same_from_all_sides_does_not_spin():
     spun[:3, :3] = Rotation.from_euler("zx", (70, 4), degrees=True).as_matrix()
     track = Track(PoseEstimate("can", 0, T, 1.0, np.eye(6), 1.0, Detection("can", np.zeros(4))),
                   Motion(T, 1, np.zeros(3)))
-    now = tracker._after(track, Followed(spun, 0.9, np.eye(6)), SimpleNamespace(stamp_ns=2))
+    now = tracker._after(track, tracker._steady(track, Followed(spun, 0.9, np.eye(6))), SimpleNamespace(stamp_ns=2))
     turn = Rotation.from_matrix(now.motion.T_cam_obj[:3, :3]).magnitude()
     assert now.confirmed and np.degrees(turn) == pytest.approx(4, abs=0.1)
 
