@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flowpose_ros.errors import FrameError
+from flowpose_ros.errors import FrameError, GeometryError
 from flowpose_ros.geometry.camera import check_intrinsics
 
 
@@ -31,7 +31,10 @@ class Frame:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
             raise FrameError(f"image: expected a non-empty [H,W,3] uint8 array, "
                              f"got {list(image.shape)} {image.dtype}")
-        check_intrinsics(self.K, image.shape[1], image.shape[0])
+        try:
+            check_intrinsics(self.K, image.shape[1], image.shape[0], window=True)
+        except GeometryError as error:
+            raise FrameError(str(error)) from error
         if self.depth is not None and self.depth.shape != image.shape[:2]:
             raise FrameError(f"depth: expected the image's size {list(image.shape[:2])}, "
                              f"got {list(self.depth.shape)}")

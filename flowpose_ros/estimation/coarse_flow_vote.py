@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from flowpose_ros.errors import OptionError
 from flowpose_ros.estimation.batches import join, take
 from flowpose_ros.estimation.box_start import best_starts, box_crop
 from flowpose_ros.estimation.depth import DepthOptions
@@ -47,6 +48,10 @@ class FlowVoteOptions:
     samples: int = option(400, "three-point samples of the pose of all votes", low=1, high=4096)
     inlier_px: float = option(3.0, "residual under which a vote supports a pose, crop pixels", low=0.1, high=20.0)
     min_inliers: int = option(30, "a pose with fewer is dropped", low=4)
+
+    def __post_init__(self) -> None:
+        if self.voters > self.flowed:
+            raise OptionError(f"FlowVoteOptions.voters: expected at most flowed, {self.flowed}, got {self.voters}")
 
 
 @dataclass(frozen=True)

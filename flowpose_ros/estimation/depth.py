@@ -26,13 +26,14 @@ class DepthOptions:
 
     min_certainty: float = option(0.5, "least certainty of a flow vector that is paired with depth", low=0.0, high=1.0)
     hypotheses: int = option(256, "three-point samples of the fit to depth", low=1, high=4096)
-    inlier_m: float = option(0.005, "inlier distance in metres, at least", low=0.0005)
+    inlier_m: float = option(0.005, "inlier distance in metres, at least", low=0.0005, high=1.0)
     inlier_of_diameter: float = option(0.02, "inlier distance as a part of the diameter, at least", low=0.0, high=0.5)
     min_inlier_ratio: float = option(0.3, "a fit with a smaller share of inliers is dropped", low=0.0, high=1.0)
     min_inliers: int = option(50, "a fit with fewer inliers is dropped", low=3)
     icp_iterations: int = option(8, "steps of the final fit to the depth surface; 0 turns it off", low=0, high=50)
     icp_points: int = option(2000, "rendered pixels that take part in the final fit", low=100, high=100000)
-    icp_gate_m: float = option(0.02, "first distance gate of the final fit in metres, at least", low=0.001)
+    icp_gate_m: float = option(0.02, "first distance gate of the final fit in metres, at least", low=0.001,
+                               high=1.0)
     icp_gate_of_diameter: float = option(0.1, "first gate as a part of the diameter, at least", low=0.0, high=1.0)
 
     def inlier_distance(self, diameter: Length) -> Length:

@@ -16,18 +16,21 @@ def translation_from_box(points: torch.Tensor, R: torch.Tensor, box: torch.Tenso
     """Translations t [B,3] metres that make the projected object fill a 2D box.
 
     points [N,3] on the object, object frame; R [B,3,3] rotations R_cam_obj; box [4] or [B,4] pixels
-    (left, top, right, bottom); K [3,3] or [B,3,3].
+    (left, top, right, bottom); K [3,3] or [B,3,3]. The object's origin may lie anywhere.
     Source: MegaPose's rule (start at 1 m on the ray through the box's centre, depth from the
     object's extents, mean of both directions), then `iterations` corrections with the true
-    perspective, which also re-centre the box when the object's origin is not its middle.
+    perspective.
     """
+    # What the box tells is where the body is; the origin of a CAD part may be metres from it.
+    points = points.to(R)
+    body = (points.amin(0) + points.amax(0)) / 2
     B = R.shape[0]
     box, K = box.to(R).expand(B, 4), K.to(R).expand(B, 3, 3)
     focal = torch.stack([K[:, 0, 0], K[:, 1, 1]], -1)
     principal = torch.stack([K[:, 0, 2], K[:, 1, 2]], -1)
     centre = (box[:, :2] + box[:, 2:]) / 2
     size = (box[:, 2:] - box[:, :2]).clamp_min(1.0)  # a box thinner than a pixel tells no distance
-    rotated = points.to(R) @ R.transpose(-1, -2)
+    rotated = (points - body) @ R.transpose(-1, -2)
     # Nearer than this the object would reach behind the camera.
     nearest = -1.05 * rotated[..., 2].amin(1, keepdim=True).clamp_max(-1e-6)
 
@@ -41,7 +44,7 @@ def translation_from_box(points: torch.Tensor, R: torch.Tensor, box: torch.Tenso
         now = box_around(project(rotated + t[:, None], K))
         shift = (centre - (now[:, :2] + now[:, 2:]) / 2) / focal * t[:, 2:]
         t = torch.cat([t[:, :2] + shift, t[:, 2:]], -1)
-    return t
+    return t - R @ body
 
 
 def sides_off(points: torch.Tensor, T_cam_obj: torch.Tensor, box: torch.Tensor, K: torch.Tensor,

@@ -23,8 +23,9 @@ FOCAL_RANGE = 0.1, 100.0
 """Smallest and largest focal length that is believed, in image widths."""
 
 
-def check_intrinsics(K: np.ndarray, width: int, height: int) -> None:
-    """Raise GeometryError unless K [3,3] is a usable pinhole matrix of a width x height image."""
+def check_intrinsics(K: np.ndarray, width: int, height: int, window: bool = False) -> None:
+    """Raise GeometryError unless K [3,3] is a usable pinhole matrix of a width x height image; window: which may be any
+    part of a larger one, so that the principal point may lie anywhere."""
     K = np.asarray(K)
     if K.shape != (3, 3):
         raise GeometryError(f"K: expected shape [3, 3], got {list(K.shape)}")
@@ -38,7 +39,7 @@ def check_intrinsics(K: np.ndarray, width: int, height: int) -> None:
                             f"got fx={K[0, 0]}, fy={K[1, 1]}")
     if K[0, 1] != 0 or K[1, 0] != 0 or K[2, 0] != 0 or K[2, 1] != 0 or abs(K[2, 2] - 1) > 1e-6:
         raise GeometryError(f"K: expected an upper triangular matrix without skew, ending in 1, got {K.tolist()}")
-    if not (-width < K[0, 2] < 2 * width and -height < K[1, 2] < 2 * height):
+    if not window and not (-width < K[0, 2] < 2 * width and -height < K[1, 2] < 2 * height):
         raise GeometryError(f"K: expected a principal point near the {width} x {height} image, "
                             f"got cx={K[0, 2]}, cy={K[1, 2]}")
 

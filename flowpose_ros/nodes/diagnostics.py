@@ -21,7 +21,8 @@ MEMORY_SHORT = ("no memory left on the device even for the smallest batch; end w
 class Health:
     """The state of the node: problem is empty when all is well; images: how many came, were answered and were dropped;
     drops are totals by reason; tracks: how many are followed, and of these how many the last image confirmed;
-    memory_short: the device's memory did not suffice for the last image."""
+    memory_short: the device's memory did not suffice for the last image, or the last detections; enabled: whether
+    `~/enable` is on."""
 
     problem: str
     rate_hz: float
@@ -30,6 +31,7 @@ class Health:
     drops: Mapping[str, int]
     tracks: tuple[int, int] = (0, 0)
     memory_short: bool = False
+    enabled: bool = True
 
 
 def diagnostics(stamp: Time, node_name: str, health: Health) -> DiagnosticArray:
@@ -42,7 +44,8 @@ def diagnostics(stamp: Time, node_name: str, health: Health) -> DiagnosticArray:
         values[f"{stage}_p95_ms"] = f"{times.p95 * 1e3:.1f}"
     values.update({f"dropped_{reason}": str(count) for reason, count in health.drops.items()})
     level, message = ((DiagnosticStatus.ERROR, MEMORY_SHORT) if health.memory_short else
-                      (DiagnosticStatus.WARN, health.problem) if health.problem else (DiagnosticStatus.OK, "running"))
+                      (DiagnosticStatus.WARN, health.problem) if health.problem else
+                      (DiagnosticStatus.OK, "running" if health.enabled else "switched off by ~/enable"))
     status = DiagnosticStatus(
         level=level, name=f"{node_name}: pose estimation", message=message,
         values=[KeyValue(key=key, value=value) for key, value in values.items()])

@@ -12,6 +12,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo
+from tf2_ros import TransformBroadcaster
 
 from flowpose_ros.errors import CatalogueError, DeviceLostError, FlowposeError, FrameError, OptionError
 from flowpose_ros.estimation.batches import is_memory_shortage
@@ -36,8 +38,8 @@ from flowpose_ros.tracking.tracker import TrackerOptions
 
 STOP_S = 3.0
 """How long a stopping node waits for the frame in work, seconds."""
-
-NOT_STOPPED = f"the frame in work did not end within {STOP_S:.0f} s"
+RELOAD_S = 60.0
+"""How long a node that is to read its objects again does, seconds."""
 
 IMAGE_LOST = ("replaced_by_newer", "switched_off", "frame_unusable", "frame_out_of_memory", "frame_failed", "stopped",
               "worker_died")
@@ -63,15 +65,18 @@ class EstimatorNode(LifecycleNode):
         self.options = read_options(self, NodeOptions)
         self.drops = DropLog()
         self._received = self._answered = 0
-        self._memory_short = False
+        self._memory_short = {"frames": False, "detections": False}
+        self._info: CameraInfo | None = None
         self._pipeline: FramePipeline | None = None
         self._outputs: Outputs | None = None
         self._inputs: CameraInputs | None = None
         self._worker: Worker[Bundle, Processed] | None = None
-        self._absorber: Worker[Bundle, None] | None = None
+        self._absorber: Worker[Bundle, bool] | None = None
+        self._left: list[Worker] = []
         self._failure = FlowposeError("the node could not be activated; the log above says why")
         self._lost: DeviceLostError | None = None
         self._requests = Services(self)
+        self._broadcaster = TransformBroadcaster(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On the steady clock: with simulated time a timer would wait for a /clock that never comes.
         self._timer = self.create_timer(1.0, self._each_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -90,7 +95,7 @@ class EstimatorNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             self.load()
-            self._outputs = Outputs(self, self._pipeline.catalogue)
+            self._outputs = Outputs(self, self._pipeline.catalogue, self._broadcaster)
         except Exception as error:
             return self._failed("configure", error)
         return TransitionCallbackReturn.SUCCESS
@@ -105,8 +110,9 @@ class EstimatorNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         if not self._stop_working():
-            self.get_logger().warning(NOT_STOPPED)
+            self.get_logger().warning(f"the frame in work did not end within {STOP_S:.0f} s")
         self.forget_instances()  # whenever it goes on, they are elsewhere
+        self._outputs.clear()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -145,14 +151,25 @@ class EstimatorNode(LifecycleNode):
                                        read_options(self, TrackerOptions))
         if self._outputs is not None:
             self._outputs.close()
-            self._outputs = Outputs(self, catalogue)
+            self._outputs = Outputs(self, catalogue, self._broadcaster)
+
+    @property
+    def active(self) -> bool:
+        """Whether it listens and estimates."""
+        return self._worker is not None
 
     def reload(self) -> None:
-        """Load again while no frame is in work; raises FlowposeError, and then the old objects stay in use."""
-        active = self._worker is not None
+        """Load again once what is in work is answered; raises FlowposeError, and then the old objects stay in use."""
+        if self._pipeline is None:
+            raise FlowposeError("expected a configured node; configuring reads the objects")
+        active = self.active
+        self._close_inputs()
+        until = time.monotonic() + RELOAD_S
+        if not all(worker.slot.wait_idle(max(0.0, until - time.monotonic())) for worker in self._workers() if worker.alive):
+            self._open_inputs()
+            raise FlowposeError(f"the frame in work did not end within {RELOAD_S:.0f} s")
         try:
-            if not self._stop_working():
-                raise FlowposeError(NOT_STOPPED)
+            self._stop_working()
             self.load()
         finally:
             if active:
@@ -186,22 +203,26 @@ class EstimatorNode(LifecycleNode):
         self._times.add({**processed.timings, "latency": latency})
         self._rate.tick()
         self._answered += 1
-        self._memory_short = processed.memory_short
+        self._memory_short["frames"] = processed.memory_short
         if processed.estimates or self._absorber is None:
             self._watchdog.result(time.monotonic())
 
-    def _absorb(self, bundle: Bundle) -> None:
-        self._pipeline.absorb(bundle)
+    def _absorb(self, bundle: Bundle) -> bool:
+        return self._pipeline.absorb(bundle)
+
+    def _absorbed(self, memory_short: bool) -> None:
+        self._memory_short["detections"] = memory_short
         self._watchdog.result(time.monotonic())
 
     def _report(self, bundle: Bundle, error: Exception) -> None:
-        self._memory_short = is_memory_shortage(error)
+        self._memory_short["frames"] = short = is_memory_shortage(error)
         reason = ("frame_unusable" if isinstance(error, FrameError) else
-                  "frame_out_of_memory" if self._memory_short else "frame_failed")
+                  "frame_out_of_memory" if short else "frame_failed")
         self.drops.add(reason, describe(error))
         self._check_device(error)
 
     def _report_absorbed(self, bundle: Bundle, error: Exception) -> None:
+        self._memory_short["detections"] = is_memory_shortage(error)
         # The image of an unusable frame has been counted where it was to be followed.
         if not isinstance(error, FrameError):
             self.drops.add("detections_failed", describe(error))
@@ -221,40 +242,57 @@ class EstimatorNode(LifecycleNode):
     # Housekeeping
 
     def _start_working(self) -> None:
-        options = read_options(self, EstimatorOptions)
+        """Begin to listen and to work; raises FlowposeError while a frame from before is still in work."""
+        self._left = [worker for worker in self._left if worker.alive]
+        if self._left:
+            raise FlowposeError("the frame that was in work when the node was deactivated has not ended yet")
         self._times, self._rate = StageTimes(), Rate()
         self._watchdog = Watchdog(self.options.watchdog_s, time.monotonic())
         self._start_workers()
-        self._inputs = CameraInputs(self, read_options(self, AssemblerOptions), options.depth, self.options.masks,
-                                    self.options.image_transport, self._offer,
-                                    self._offer_detections if self.options.mode == "track" else None)
+        self._open_inputs()
         self.get_logger().info(f"active: {len(self._pipeline.catalogue)} objects: "
                                f"{', '.join(self._pipeline.catalogue.labels)}")
+
+    def _open_inputs(self) -> None:
+        self._inputs = CameraInputs(self, read_options(self, AssemblerOptions),
+                                    read_options(self, EstimatorOptions).depth, self.options.masks,
+                                    self.options.image_transport, self._offer,
+                                    self._offer_detections if self.options.mode == "track" else None, self._info)
+
+    def _close_inputs(self) -> None:
+        """Listen no more, and count what waited; the calibration is kept."""
+        if self._inputs is not None:
+            self._received += self._inputs.images
+            self._info = self._inputs.info
+            self.drops.take_over(self._inputs.close())
+            self._inputs = None
+
+    def _workers(self) -> list[Worker]:
+        return [worker for worker in (self._worker, self._absorber) if worker is not None]
 
     def _start_workers(self) -> None:
         """Start the workers that do not live."""
         share_threads(2 if self.options.mode == "track" else 1, self.options.threads)
         if self._worker is None or not self._worker.alive:
-            if self._worker is not None and self._worker.busy:
-                self.drops.add("worker_died", "the thread ended in the middle of a frame")
+            if self._worker is not None:
+                self._worker.close()  # what waited is lost with it
+                if self._worker.busy:
+                    self.drops.add("worker_died", "the thread ended in the middle of a frame")
             self._worker = Worker(self._process, self._publish, self._report, self._lose)
             self._worker.start()
         if self.options.mode == "track" and (self._absorber is None or not self._absorber.alive):
-            self._absorber = Worker(self._absorb, lambda _: None, self._report_absorbed)
+            self._absorber = Worker(self._absorb, self._absorbed, self._report_absorbed)
             self._absorber.start()
 
     def _stop_working(self) -> bool:
-        if self._inputs is not None:
-            self._received += self._inputs.images
-            for reason, count in self._inputs.close().items():
-                self.drops.add(reason, count=count)
-            self._inputs = None
-        workers = [worker for worker in (self._worker, self._absorber) if worker is not None]
-        self._worker = self._absorber = None
+        """Listen and work no more; whether what was in work has ended."""
+        self._close_inputs()
+        workers, self._worker, self._absorber = self._workers(), None, None
         for worker in workers:
             worker.close()
         until = time.monotonic() + STOP_S
-        return all([worker.stop(max(0.0, until - time.monotonic())) for worker in workers])
+        self._left += [worker for worker in workers if not worker.stop(max(0.0, until - time.monotonic()))]
+        return not self._left
 
     def _each_second(self) -> None:
         if self._lost is not None:  # ends the process, with an exit code that a supervisor understands
@@ -263,19 +301,22 @@ class EstimatorNode(LifecycleNode):
             self.get_logger().warning(line)
         if self._worker is None:
             return
-        if not all(worker.alive for worker in (self._worker, self._absorber) if worker is not None):
+        if not all(worker.alive for worker in self._workers()):
             self.get_logger().error("a worker died; a new one takes over")
             self._start_workers()
-        problem = self._watchdog.complain(time.monotonic(), self._inputs.status(), self._busy(),
-                                          self._all_drops())
-        if problem and self._requests.enabled:
+        if not self._requests.enabled:
+            self._watchdog.result(time.monotonic())  # none is awaited
+        problem = self._watchdog.complain(time.monotonic(), self._inputs.status(), self._busy(), self._all_drops())
+        if problem:
             self.get_logger().warning(problem)
+            self._outputs.clear()
         health = Health(self._watchdog.problem, self._rate.hertz(), self._times.summary(), self._images(),
-                        self._all_drops(), self._pipeline.track_counts(), self._memory_short)
+                        self._all_drops(), self._pipeline.track_counts(), any(self._memory_short.values()),
+                        self._requests.enabled)
         self._diagnostics.publish(diagnostics(self.get_clock().now().to_msg(), self.get_name(), health))
 
     def _busy(self) -> bool:
-        return any(worker.busy for worker in (self._worker, self._absorber) if worker is not None)
+        return any(worker.busy for worker in self._workers())
 
     def _images(self) -> tuple[int, int, int]:
         """How many images came, were answered and were dropped; the rest waits or is in work."""
@@ -295,14 +336,15 @@ class EstimatorNode(LifecycleNode):
         if all(parameter.name.startswith("qos_overrides.") for parameter in parameters):
             return SetParametersResult(successful=True)  # declared with each publisher and subscription
         try:
-            node, _, estimation, tracking = (read_options(self, c, tuple(parameters)) for c in OPTION_CLASSES)
+            node, assembly, estimation, tracking = (read_options(self, c, tuple(parameters)) for c in OPTION_CLASSES)
         except OptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self.options = node
         if self._pipeline is not None:
             self._pipeline.change(node, estimation, tracking)
-        if self._worker is not None:
+        if self.active:
             self._watchdog.patience_s = node.watchdog_s
+            self._inputs.change(assembly)
         return SetParametersResult(successful=True)
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Callable
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from flowpose_ros.nodes.messages.frames import stamp_ns
-from flowpose_ros.runtime.frame_assembler import EXTRAS, AssemblerOptions, Bundle, FrameAssembler, Stream
+from flowpose_ros.runtime.frame_assembler import EXTRAS, IMAGE_LEFT_OUT, AssemblerOptions, Bundle, FrameAssembler, Stream
 from flowpose_ros.runtime.watchdog import InputStatus
 
+POLICIES = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
+"""What parameters can override of each subscription: durability for a camera_info that is published once, and kept."""
 SENSOR_DEPTH = 5
 DETECTIONS_DEPTH = 10
 
@@ -30,12 +33,16 @@ class CameraInputs:
 
     def __init__(self, node: Node, assembler: AssemblerOptions, depth: str, masks: str, image_transport: str,
                  on_bundle: Callable[[Bundle], None],
-                 on_detections: Callable[[Bundle], None] | None = None) -> None:
+                 on_detections: Callable[[Bundle], None] | None = None, info: CameraInfo | None = None) -> None:
+        """info: a camera_info that came before, for some publish it once."""
         whole = FrameAssembler(assembler, depth, masks=masks)
         self._lanes = [(whole, on_bundle)]
         if on_detections is not None:
             self._lanes = [(FrameAssembler(assembler, depth, detections=False), on_bundle), (whole, on_detections)]
         self._assembler = self._lanes[0][0]
+        if info is not None:
+            for lane, _ in self._lanes:
+                lane.know_info(info)
         self._node = node
         self._heard: dict[Stream, float] = {}
         raw = image_transport == "raw"
@@ -67,22 +74,34 @@ class CameraInputs:
         """How many images have come."""
         return self._assembler.received[Stream.IMAGE]
 
+    @property
+    def info(self) -> CameraInfo | None:
+        """The latest camera_info."""
+        return self._assembler.info
+
+    def change(self, assembler: AssemblerOptions) -> None:
+        """Put frames together by other options from now on."""
+        for lane, _ in self._lanes:
+            lane.options = assembler
+
     def drops(self) -> Counter[str]:
-        """What did not become part of a frame, by reason."""
-        return self._assembler.drops
+        """What did not become part of a frame, by reason. Images count where they need no detections, all else where
+        detections are awaited."""
+        others = {reason: count for reason, count in self._lanes[-1][0].drops.items() if reason not in IMAGE_LEFT_OUT}
+        return Counter({**self._assembler.drops, **others})
 
     def close(self) -> Counter[str]:
         """End the subscriptions; `drops`, with the images that still waited as "stopped"."""
         for subscription in self._subscriptions.values():
             self._node.destroy_subscription(subscription)
-        return self._assembler.drops + Counter(stopped=self._assembler.queued(Stream.IMAGE))
+        return self.drops() + Counter(stopped=self._assembler.queued(Stream.IMAGE))
 
     def _subscribe(self, stream: Stream, message_type: type, topic: str, depth: int = SENSOR_DEPTH):
         # A profile of its own: overrides are written into it.
         return self._node.create_subscription(
             message_type, topic, lambda message: self._take(stream, message),
             QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+            qos_overriding_options=QoSOverridingOptions(POLICIES))
 
     def _take(self, stream: Stream, message) -> None:
         self._heard[stream] = time.monotonic()
@@ -94,7 +113,7 @@ class CameraInputs:
         for assembler, on_bundle in self._lanes:
             bundle = assembler.add(stream, stamp_ns(message), message)
             if bundle is not None:
-                on_bundle(bundle)
+                on_bundle(replace(bundle, epoch=self._assembler.epoch))
 
     def _publishers(self, topic: str) -> tuple[str, ...]:
         return tuple(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -27,32 +29,42 @@ DEPTH = 5
 class Outputs:
     """Publishes a frame's answer under the image's own stamp and frame; markers, points and overlay on demand."""
 
-    def __init__(self, node: LifecycleNode, catalogue: Catalogue) -> None:
-        self._node, self._catalogue = node, catalogue
+    def __init__(self, node: LifecycleNode, catalogue: Catalogue, broadcaster: TransformBroadcaster) -> None:
+        """broadcaster: the node's own, for it cannot be taken back."""
+        self._node, self._catalogue, self._broadcaster = node, catalogue, broadcaster
         self._poses = self._advertise(Detection3DArray, "~/poses")
         self._markers = self._advertise(MarkerArray, "~/markers")
         self._points = self._advertise(PointCloud2, "~/points")
         self._overlay = self._advertise(Image, "~/overlay", ReliabilityPolicy.BEST_EFFORT)
-        self._broadcaster = TransformBroadcaster(node)
         self._marker_maker = MarkerMaker(catalogue)
         self._points_maker = PointsMaker(catalogue)
         self._renderer = RaycastRenderer()
+        self._lock = threading.Lock()
 
     def publish(self, processed: Processed, options: NodeOptions) -> None:
         """Send one frame's answer; `~/poses` last, so that who has it finds the rest already sent."""
         header, estimates = processed.header, processed.estimates
-        if options.publish_tf and estimates:
+        if options.publish_tf and estimates and header.frame_id:
             self._broadcaster.sendTransform(transforms_out(header, estimates, options.tf_prefix))
         if self._markers.get_subscription_count():
-            self._markers.publish(self._marker_maker.markers(header, estimates))
+            with self._lock:
+                self._markers.publish(self._marker_maker.markers(header, estimates))
         if self._points.get_subscription_count():
             self._points.publish(self._points_maker.cloud(header, estimates))
         if self._overlay.get_subscription_count():
             self._overlay.publish(self._draw(processed))
         self._poses.publish(detections_out(header, estimates, self._catalogue))
 
+    def clear(self) -> None:
+        """Take the markers away, for what they show is no longer known; any thread may ask for it."""
+        with self._lock:
+            gone = self._marker_maker.deletions()
+            if gone.markers:
+                self._markers.publish(gone)
+
     def close(self) -> None:
-        """End the publishers."""
+        """Take the markers away and end the publishers."""
+        self.clear()
         for publisher in (self._poses, self._markers, self._points, self._overlay):
             self._node.destroy_publisher(publisher)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from flowpose_ros.nodes.messages.images import color_image, compressed_color_ima
 from flowpose_ros.nodes.messages.poses import publishable
 from flowpose_ros.nodes.options import NodeOptions
 from flowpose_ros.objects.catalogue import Catalogue
-from flowpose_ros.records import Detection, Frame, FrameResult, PoseEstimate
+from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEstimate
 from flowpose_ros.runtime.drop_log import DropLog
 from flowpose_ros.runtime.frame_assembler import Bundle
 from flowpose_ros.tracking.association import InstanceNames
@@ -72,7 +72,10 @@ class FramePipeline:
             self._epoch = bundle.epoch
             self.forget()
         start = time.perf_counter()
-        frame, camera = self._frame(bundle)
+        frame, camera = self._frame(bundle, self.drops)
+        if not frame.frame_id:
+            self.drops.add("no_frame_id", "image: header.frame_id: expected the camera's frame, got an empty name; its "
+                                          "poses are not on TF")
         converted = time.perf_counter()
         if self.options.mode == "track":
             result = self.tracker.follow(frame)
@@ -83,40 +86,51 @@ class FramePipeline:
             estimates, stage = self._names.name(self._publishable(result), bundle.stamp_ns), result.timings
         timings = {"convert": converted - start, **stage, "total": time.perf_counter() - start}
         return Processed(bundle.image.header, frame, estimates, timings,
-                         any(dropped.reason == "out_of_memory" for dropped in result.dropped))
+                         memory_short(result.dropped))
 
-    def absorb(self, bundle: Bundle) -> None:
-        """Begin tracks for what is detected and not followed yet; may run beside `process`. Raises as that does."""
-        frame, camera = self._frame(bundle)
-        for dropped in self.tracker.absorb(frame, self._detections(bundle, camera)):
+    def absorb(self, bundle: Bundle) -> bool:
+        """Begin tracks for what is detected and not followed yet; whether the device's memory did not suffice for one.
+        May run beside `process`, where what is wrong with the image itself is told. Raises as that does."""
+        if bundle.epoch < self._epoch:  # the stamps have jumped back since
+            return False
+        frame, camera = self._frame(bundle, DropLog())
+        try:
+            detections = self._detections(bundle, camera)
+        except FrameError as error:
+            self.drops.add("masks_unusable", f"{error}; the detections were left out")
+            return False
+        found = self.tracker.absorb(frame, detections)
+        for dropped in found:
             self.drops.add(dropped.reason, dropped.detail)
+        return memory_short(found)
 
     def _detections(self, bundle: Bundle, camera: Calibration) -> tuple[Detection, ...]:
         return detections_in(bundle.detections, self.catalogue, camera, self.options.max_detections, self.drops,
                              self._read_labels(bundle, camera))
 
-    def _frame(self, bundle: Bundle) -> tuple[Frame, Calibration]:
+    def _frame(self, bundle: Bundle, drops: DropLog) -> tuple[Frame, Calibration]:
+        """The frame of a bundle and its calibration; what it goes on without is counted in `drops`."""
         image = (color_image(bundle.image, self._bridge) if hasattr(bundle.image, "encoding")
                  else compressed_color_image(bundle.image))
         camera = self._calibrations.read(bundle.info, *image.shape[:2])
-        frame = Frame(camera.rectify(image), camera.K, self._read_depth(bundle, camera),
+        frame = Frame(camera.rectify(image), camera.K, self._read_depth(bundle, camera, drops),
                       bundle.stamp_ns, bundle.image.header.frame_id)
         return frame, camera
 
-    def _read_depth(self, bundle: Bundle, camera: Calibration) -> np.ndarray | None:
+    def _read_depth(self, bundle: Bundle, camera: Calibration, drops: DropLog) -> np.ndarray | None:
         """Depth in metres, or None where the frame must do without; then the reason is counted."""
-        depth = self._read_extra(bundle.depth, depth_image, camera, "depth", self._depth)
+        depth = self._read_extra(bundle.depth, depth_image, camera, "depth", self._depth, drops)
         if depth is not None and not depth.any():
-            self.drops.add("depth_all_invalid", "the frame went on without depth")
+            drops.add("depth_all_invalid", "the frame went on without depth")
             return None
         return depth
 
     def _read_labels(self, bundle: Bundle, camera: Calibration) -> np.ndarray | None:
         """The label image of the detections' masks, or None where they must do without; then the reason is counted."""
-        return self._read_extra(bundle.masks, label_image, camera, "masks", self.options.masks)
+        return self._read_extra(bundle.masks, label_image, camera, "masks", self.options.masks, self.drops)
 
     def _read_extra(self, message: Any, read: Callable[[Any, CvBridge], np.ndarray], camera: Calibration, what: str,
-                    mode: str) -> np.ndarray | None:
+                    mode: str, drops: DropLog) -> np.ndarray | None:
         """The rectified pixels [H,W] of a message, or None where there is none or it is unusable; raises FrameError when
         it is unusable and the mode is "on"."""
         if message is None:
@@ -129,7 +143,7 @@ class FramePipeline:
         except FrameError as error:
             if mode == "on":
                 raise
-            self.drops.add(f"{what}_unusable", f"{error}; the frame went on without {what}")
+            drops.add(f"{what}_unusable", f"{error}; the frame went on without {what}")
             return None
         return camera.rectify_nearest(pixels)
 
@@ -142,3 +156,8 @@ class FramePipeline:
             self.drops.add("not_publishable", "a pose was not finite, no rotation, or behind the camera",
                            len(result.estimates) - len(good))
         return good
+
+
+def memory_short(dropped: Sequence[Dropped]) -> bool:
+    """Whether something got no pose because the device's memory did not suffice."""
+    return any(each.reason == "out_of_memory" for each in dropped)

@@ -34,6 +34,9 @@ class Services:
         if self._node.options.mode == "track":
             response.success, response.message = False, "mode: expected detect, got track, which follows every frame"
             return response
+        if not self._node.active:
+            response.success, response.message = False, "expected an active node; activate it first"
+            return response
         self._once = True
         response.success, response.message = True, "the next complete frame will be estimated"
         return response
@@ -47,6 +50,7 @@ class Services:
         try:
             self._node.reload()
             response.success, response.message = True, "objects were read again"
-        except FlowposeError as error:
-            response.success, response.message = False, str(error)
+        except Exception as error:  # whatever it was, the caller gets an answer and the node goes on
+            known = isinstance(error, FlowposeError)
+            response.success, response.message = False, str(error) if known else f"{type(error).__name__}: {error}"
         return response

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -40,19 +41,29 @@ def run(make_node: Callable[[], RunningNode], args: Sequence[str] | None = None,
 
 def run_program(body: Callable[[StopRequest], None], args: Sequence[str] | None = None,
                 stop: StopRequest | None = None) -> int:
-    """Run `body` with ROS initialised; the exit code: 0, or 2 with one line for a FlowposeError."""
+    """Run `body` with ROS initialised; the exit code: 0, or 2 with one line for a FlowposeError. Another exception goes
+    on."""
     stop = stop or StopRequest()
     # rclpy's own handlers would shut the context down under a worker that is about to publish.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
         body(stop)
     except FlowposeError as error:
-        if not stop():
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+        return _told(error, stop)
     finally:
         rclpy.try_shutdown()
     return 0
+
+
+def _told(error: Exception, stop: StopRequest) -> int:
+    """Say what ended a program, and the exit code for it; a FlowposeError while it stops is no failure."""
+    if not isinstance(error, FlowposeError):
+        traceback.print_exception(error)
+        return 1
+    if stop():
+        return 0
+    print(f"error: {error}", file=sys.stderr)
+    return 2
 
 
 @contextmanager
@@ -82,12 +93,21 @@ def _live(node: RunningNode, stop: StopRequest) -> None:
         node.begin(stop)
         _spin(node, stop)
     except ExternalShutdownException:
-        pass
-    finally:
-        ended = node.close()
-        node.destroy_node()
-        if not ended:  # the interpreter's own end would wait for, or crash, a thread in native code
-            end_now()
+        _close(node)
+    except Exception as error:
+        _close(node, lambda: _told(error, stop))
+        raise
+    else:
+        _close(node)
+
+
+def _close(node: RunningNode, exit_code: Callable[[], int] = lambda: 0) -> None:
+    """End a node. Where a thread of it does not end, the process does, at once: the interpreter's own end would wait
+    for, or crash, a thread in native code."""
+    ended = node.close()
+    node.destroy_node()
+    if not ended:
+        end_now(exit_code())
 
 
 def _spin(node: RunningNode, stop: StopRequest) -> None:

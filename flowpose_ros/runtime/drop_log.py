@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
 
 REPEAT_S = 10.0
 """A reason is written out at most this often, in seconds."""
@@ -23,6 +24,15 @@ class DropLog:
         with self._lock:
             self._counts[reason] += count
             self._details[reason] = detail
+
+    def take_over(self, counts: Mapping[str, int]) -> None:
+        """Count what was counted elsewhere until now; it makes no lines."""
+        with self._lock:
+            for reason, count in counts.items():
+                self._counts[reason] += count
+                self._details.setdefault(reason, "")
+                when, before = self._said.get(reason, (-REPEAT_S, 0))
+                self._said[reason] = when, before + count
 
     def counts(self) -> dict[str, int]:
         """Totals by reason."""

@@ -1,8 +1,8 @@
 """Puts the messages of one camera together into frames by their stamps. Knows nothing of ROS.
 
-Every queue is bounded and loses its oldest stamp first; a stamp that jumps back (a bag that loops, a
+Every queue is bounded and loses its oldest stamp first; an image's stamp that jumps back (a bag that loops, a
 clock that was set) forgets everything later than it, so that no queue can fill up with messages from
-a future that never comes.
+a future that never comes. Detections come in any order: several detectors may share a topic.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class AssemblerOptions:
                            "keep it below half the time between images", low=0.0, high=1.0)
     queue_size: int = option(30, "messages kept per input while their partners are awaited",
                              low=1, high=1000)
-    jump_back_s: float = option(0.1, "a stamp this much older than its predecessor clears the state, seconds",
+    jump_back_s: float = option(0.1, "an image's stamp this much older than its predecessor's clears the state, seconds",
                                 low=0.0, high=60.0)
     patience_s: float = option(1.0, "images go on without depth or masks that are on 'auto' once these have been "
                                "silent for so long, seconds", low=0.0, high=60.0)
@@ -73,7 +73,8 @@ class FrameAssembler:
     detections: whether a frame needs them; else every image makes one as soon as the rest is there.
     depth, masks: "off" never waits for them, "on" always, "auto" as long as they are `published` and have not been
     silent for the patience. The newest complete frame wins; `drops` counts, by reason, every image
-    that did not become part of a frame and every message without a stamp. Not thread-safe.
+    that did not become part of a frame, every message without a stamp, and detections that found no image or came
+    after newer ones. `options` may be replaced. Not thread-safe.
     """
 
     def __init__(self, options: AssemblerOptions = AssemblerOptions(), depth: str = "auto",
@@ -83,15 +84,13 @@ class FrameAssembler:
         self.published = set(EXTRAS)
         self.epoch = 0
         self._detections = detections
+        self.options = options
         self._modes = {Stream.DEPTH: depth, Stream.MASKS: masks}
-        self._size = options.queue_size
-        self._slop = round(options.slop_s * 1e9)
-        self._jump = round(options.jump_back_s * 1e9)
-        self._patience = round(options.patience_s * 1e9)
         self._info: Any = None
         self._queues = {stream: _Queue() for stream in Stream if stream is not Stream.INFO}
         self._newest: dict[Stream, int] = {}
         self._taken: dict[Stream, int] = {}
+        self._met: set[int] = set()
         self._first_image: int | None = None
 
     def add(self, stream: Stream, stamp_ns: int, message: Any) -> Bundle | None:
@@ -105,7 +104,7 @@ class FrameAssembler:
         if stamp_ns <= 0:
             self.drops[f"{stream.value}_without_stamp"] += 1
             return None
-        if stamp_ns < self._newest.get(stream, stamp_ns) - self._jump:
+        if stream is Stream.IMAGE and stamp_ns < self._newest.get(stream, stamp_ns) - nanoseconds(self.options.jump_back_s):
             self._jump_back(stamp_ns)
         self._newest[stream] = max(stamp_ns, self._newest.get(stream, stamp_ns))
         if stamp_ns <= self._taken.get(stream, 0):
@@ -115,12 +114,37 @@ class FrameAssembler:
             self._first_image = stamp_ns
         queue = self._queues[stream]
         queue.insert(stamp_ns, message)
+        self._note_meeting(stream, stamp_ns)
         bundle = self._complete()
-        if len(queue) > self._size:
+        while len(queue) > self.options.queue_size:
             if stream is Stream.IMAGE:
                 self._drop(stream, self._missing(queue.stamps[0]))
+            elif stream is Stream.DETECTIONS and queue.stamps[0] not in self._met:
+                self.drops["detections_unmatched"] += 1
             queue.remove_first()
         return bundle
+
+    def know_info(self, message: Any) -> None:
+        """Take a camera_info that came before this assembler was there."""
+        self._info = message
+
+    @property
+    def info(self) -> Any:
+        """The latest camera_info, or None."""
+        return self._info
+
+    @property
+    def _slop(self) -> int:
+        return nanoseconds(self.options.slop_s)
+
+    def _note_meeting(self, stream: Stream, stamp: int) -> None:
+        """Remember which detections have met an image, whatever else that may lack."""
+        images, detections = self._queues[Stream.IMAGE], self._queues[Stream.DETECTIONS]
+        if stream is Stream.DETECTIONS and images.nearest(stamp, self._slop) is not None:
+            self._met.add(stamp)
+        elif stream is Stream.IMAGE and (d := detections.nearest(stamp, self._slop)) is not None:
+            self._met.add(detections.stamps[d])
+        self._met &= set(detections.stamps)
 
     def queued(self, stream: Stream) -> int:
         """How many messages of an input wait for their partners."""
@@ -157,7 +181,7 @@ class FrameAssembler:
         if self._modes[extra] != "auto":
             return self._modes[extra] == "on"
         since = self._newest.get(extra, self._first_image)
-        return extra in self.published and 0 <= stamp - since < self._patience
+        return extra in self.published and 0 <= stamp - since < nanoseconds(self.options.patience_s)
 
     def _take(self, image_stamp: int, detections_stamp: int) -> None:
         """Remove a completed frame and everything older."""
@@ -197,6 +221,13 @@ class FrameAssembler:
     def _drop(self, stream: Stream, reason: str) -> None:
         if stream is Stream.IMAGE:  # a frame is lost with its image; other parts are counted through it
             self.drops[reason] += 1
+        elif stream is Stream.DETECTIONS and reason == "stale":
+            self.drops["detections_late"] += 1
+
+
+def nanoseconds(seconds: float) -> int:
+    """Seconds as stamps count them."""
+    return round(seconds * 1e9)
 
 
 class _Queue:

@@ -15,6 +15,8 @@ class LatestSlot(Generic[T]):
         self._changed = threading.Condition()
         self._item: T | None = None
         self._closed = False
+        self.out = False
+        """An item was taken and is not done."""
 
     def put(self, item: T) -> T | None:
         """Lay an item in; returns the one that it replaced, or the item itself once closed."""
@@ -22,7 +24,7 @@ class LatestSlot(Generic[T]):
             if self._closed:
                 return item
             replaced, self._item = self._item, item
-            self._changed.notify()
+            self._changed.notify_all()
             return replaced
 
     def take(self, timeout: float | None = None) -> T | None:
@@ -30,7 +32,19 @@ class LatestSlot(Generic[T]):
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._item is not None, timeout)
             item, self._item = self._item, None
+            self.out = item is not None
             return item
+
+    def done(self) -> None:
+        """The item that was taken is done."""
+        with self._changed:
+            self.out = False
+            self._changed.notify_all()
+
+    def wait_idle(self, timeout: float) -> bool:
+        """Wait up to timeout seconds until nothing is in the slot and what was taken is done; whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._item is None and not self.out, timeout)
 
     def clear(self) -> T | None:
         """Empty the slot without waiting."""

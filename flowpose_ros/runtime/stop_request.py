@@ -32,8 +32,8 @@ class StopRequest:
             deadline.start()
 
 
-def end_now() -> None:
-    """End the process with exit code 0, whatever its threads are doing."""
+def end_now(code: int = 0) -> None:
+    """End the process with that exit code, whatever its threads are doing."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)

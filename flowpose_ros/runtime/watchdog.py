@@ -19,7 +19,7 @@ class InputStatus:
 
 
 class Watchdog:
-    """Turns a silence of `patience_s` seconds into one line; again only when its cause changes.
+    """Turns a silence of `patience_s` seconds into one line for each of its causes.
 
     `problem` is the latest line, empty since the last result; `patience_s` may be changed. Times are seconds of
     a steady clock.
@@ -28,12 +28,12 @@ class Watchdog:
     def __init__(self, patience_s: float, now: float) -> None:
         self.patience_s = patience_s
         self._last_result = now
-        self._said: tuple | None = None
+        self._said: set[tuple] = set()
         self.problem = ""
 
     def result(self, now: float) -> None:
         """A result came out."""
-        self._last_result, self._said, self.problem = now, None, ""
+        self._last_result, self._said, self.problem = now, set(), ""
 
     def complain(self, now: float, inputs: tuple[InputStatus, ...], busy: bool,
                  drops: Mapping[str, int]) -> str | None:
@@ -43,9 +43,9 @@ class Watchdog:
             return None
         missing = tuple(i for i in inputs if i.needed and i.silent_s >= min(self.patience_s, silent))
         cause = (tuple((i.topic, i.publishers) for i in missing), busy)
-        if cause == self._said:
+        if cause in self._said:
             return None
-        self._said = cause
+        self._said.add(cause)
         self.problem = f"no result for {silent:.1f} s: {_reason(missing, busy, inputs, drops)}"
         return self.problem
 

@@ -25,8 +25,6 @@ class Worker(Generic[T, R]):
         self._function, self._on_result, self._on_error, self._on_lost = function, on_result, on_error, on_lost
         # A daemon, so that a computation that cannot be interrupted never keeps a process alive.
         self._thread = threading.Thread(target=self._run, name="flowpose-worker", daemon=True)
-        self.busy = False
-        """An item is in work, or the thread died of one."""
 
     def start(self) -> None:
         """Begin to work."""
@@ -36,6 +34,11 @@ class Worker(Generic[T, R]):
     def alive(self) -> bool:
         """Whether the thread runs; False after start() and before stop() means that it died."""
         return self._thread.is_alive()
+
+    @property
+    def busy(self) -> bool:
+        """An item is in work, or the thread died of one."""
+        return self.slot.out
 
     def close(self) -> None:
         """Take nothing more in and hand nothing on."""
@@ -55,7 +58,6 @@ class Worker(Generic[T, R]):
             item = self.slot.take()
             if item is None:
                 continue
-            self.busy = True
             try:
                 result = self._function(item)
                 # What ends after close() may belong to objects that are no longer in use.
@@ -65,4 +67,4 @@ class Worker(Generic[T, R]):
                     self._on_result(result)
             except Exception as error:  # whatever one frame does, the next one is served
                 self._on_error(item, error)
-            self.busy = False
+            self.slot.done()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from flowpose_ros.errors import OptionError
 from flowpose_ros.estimation.estimator import Estimator
 from flowpose_ros.estimation.follow import Followed, Follower
 from flowpose_ros.estimation.moved import FollowOptions
@@ -21,10 +22,11 @@ from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEst
 from flowpose_ros.tracking.association import lowest_free
 from flowpose_ros.tracking.frame_trail import FrameTrail
 from flowpose_ros.tracking.motion import Motion
-from flowpose_ros.tracking.track import Track, match_detections
+from flowpose_ros.tracking.track import Track, match_detections, overlap
 
-TWIN = 0.4
-"""Two tracks of an object nearer to each other than this share of its diameter are one."""
+TWIN, TWIN_OVERLAP = 0.4, 0.5
+"""Two tracks of an object nearer to each other than this share of its diameter, whose boxes share at least this much,
+are one. Flat things that lie on each other are as near, but do not cover each other from the side."""
 CATCH_UP_ROUNDS = 3
 """Frames keep coming while a late pose is carried through those that have come."""
 MOST_PATIENCE = 5
@@ -50,6 +52,9 @@ class TrackerOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.find_quality < self.min_quality:  # what is found would be lost at once
+            raise OptionError(f"TrackerOptions.find_quality: expected at least min_quality, {self.min_quality}, got "
+                              f"{self.find_quality}")
 
 
 class Tracker:
@@ -105,19 +110,21 @@ class Tracker:
                     seen = after[track.key]
                     self._keep(replace(current, motion=seen.motion, confirmed=seen.confirmed, history=seen.history),
                                frame.stamp_ns)
-            twins = self._twins()
+            twins = self._twins(frame.K)
             for key in twins:
                 del self._tracks[key]
         return FrameResult(tuple(e for e in estimates if (e.label, e.instance) not in twins), tuple(dropped))
 
-    def _twins(self) -> set[tuple[str, int]]:
-        """Keys of tracks that have come to lie on an older one of the same object."""
+    def _twins(self, K: np.ndarray) -> set[tuple[str, int]]:
+        """Keys of tracks that have come to lie on an older one of the same object, as a camera of K [3,3] sees it."""
         live = [track for track in self._tracks.values() if track.confirmed]
-        return {b.key for i, a in enumerate(live) for b in live[i + 1:] if self._same_place(a, b)}
+        return {b.key for i, a in enumerate(live) for b in live[i + 1:] if self._same_place(a, b, K)}
 
-    def _same_place(self, a: Track, b: Track) -> bool:
-        diameter = self._estimator.catalogue[a.key[0]].mesh.diameter
-        return a.key[0] == b.key[0] and bool(np.linalg.norm(a.motion.place - b.motion.place) < TWIN * diameter)
+    def _same_place(self, a: Track, b: Track, K: np.ndarray) -> bool:
+        label, diameter = a.key[0], self._estimator.catalogue[a.key[0]].mesh.diameter
+        if label != b.key[0] or np.linalg.norm(a.motion.place - b.motion.place) >= TWIN * diameter:
+            return False
+        return overlap(*(self._estimator.box(label, track.motion.T_cam_obj, K) for track in (a, b))) >= TWIN_OVERLAP
 
     def _needed(self, track: Track) -> float:
         return self.options.min_quality if track.confirmed else self.options.find_quality
@@ -128,7 +135,8 @@ class Tracker:
         return track.seen(result.T_cam_obj, frame.stamp_ns)
 
     def _keep(self, track: Track, now_ns: int) -> None:
-        if track.confirmed or now_ns - track.motion.stamp_ns <= self.options.forget_s * 1e9:
+        # One of the future is from before the stamps jumped back.
+        if track.confirmed or abs(now_ns - track.motion.stamp_ns) <= self.options.forget_s * 1e9:
             self._tracks[track.key] = track
         else:
             self._tracks.pop(track.key, None)
@@ -217,7 +225,7 @@ class Tracker:
             if age != self._age:
                 return "the tracks were reset meanwhile"
             others = (t for t in self._tracks.values() if t.confirmed and (doubted is None or t.key != doubted.key))
-            if any(self._same_place(track, other) for other in others):
+            if any(self._same_place(track, other, frame.K) for other in others):
                 return "it was found again meanwhile"
             number = doubted.key[1] if doubted is not None else self._number(estimate)
             track = replace(track, estimate=replace(estimate, instance=number))

@@ -10,10 +10,12 @@ from flowpose_ros.geometry.transforms import transform_points
 K = torch.tensor([[500.0, 0, 319.5], [0, 500, 239.5], [0, 0, 1]], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("origin", [0.0, 0.3])
-def test_the_true_box_gives_the_true_translation(poses, origin):
-    points = 0.05 * torch.randn(200, 3, generator=torch.Generator().manual_seed(0)).double() + origin * 0.1
+@pytest.mark.parametrize("origin", [(0.0, 0, 0), (0.03, 0.03, 0.03), (0, -3.0, 0), (10.0, 0, 0), (0, 0, 2.0)])
+def test_the_true_box_gives_the_true_translation_wherever_the_files_origin_lies(poses, origin):
+    origin = torch.tensor(origin).double()
+    points = 0.05 * torch.randn(200, 3, generator=torch.Generator().manual_seed(0)).double() + origin
     T = poses(8)
+    T[:, :3, 3] -= (T[:, :3, :3] @ origin[:, None])[..., 0]  # the body stays where it is
     box = box_around(project(transform_points(T, points), K))
     t = translation_from_box(points, T[:, :3, :3], box, K)
     assert ((t - T[:, :3, 3]).norm(dim=1) < 2e-3).all()

@@ -24,20 +24,24 @@ from nodes.conftest import all_accounted_for
 from nodes.scene import QUICK
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.duration import Duration
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.time import Time
-from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from sensor_msgs_py.point_cloud2 import read_points
 from std_srvs.srv import SetBool, Trigger
 from tf2_ros import Buffer, TransformListener
-from visualization_msgs.msg import MarkerArray
+from vision_msgs.msg import Detection2DArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 from flowpose_ros.errors import CatalogueError, DeviceLostError, FlowposeError
 from flowpose_ros.nodes import estimator, spin
+from flowpose_ros.nodes.messages.frames import header_at
 from flowpose_ros.nodes.messages.images import color_image
 from flowpose_ros.nodes.messages.poses import transform_matrix
 from flowpose_ros.objects.catalogue import Catalogue
+from flowpose_ros.runtime.frame_assembler import Stream
 
 SECOND = 1_000_000_000
 CONFIG = Path(__file__).resolve().parents[2] / "config"
@@ -99,7 +103,7 @@ def test_poses_are_on_tf_at_the_images_stamp(start_estimator, camera, client, wa
     assert not buffer.can_transform(FRAME_ID, "obj_000001_0", Time(nanoseconds=9 * SECOND))
 
 
-def test_markers_points_and_overlay_come_while_somebody_looks(start_estimator, camera, client, wait_until):
+def test_markers_points_and_overlay_come_while_somebody_looks(start_estimator, camera, client, call, wait_until):
     markers, clouds, overlays = [], [], []
     client.create_subscription(PointCloud2, "/flowpose/points", clouds.append, 5)
     client.create_subscription(MarkerArray, "/flowpose/markers", markers.append, 5)
@@ -117,6 +121,9 @@ def test_markers_points_and_overlay_come_while_somebody_looks(start_estimator, c
     changed = (picture != camera.samples[0].frame.image).any(-1)
     assert 0 < changed.mean() < 0.3
     assert overlays[-1].header.frame_id == FRAME_ID
+    call(ChangeState, "/flowpose/change_state", node, transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
+    wait_until(lambda: {(m.ns, m.id, m.action) for m in markers[-1].markers} ==
+               {("obj_000001", 0, Marker.DELETE), ("obj_000002", 1, Marker.DELETE)}, "deletion of the markers", node)
 
 
 def test_a_malformed_image_is_dropped_and_the_next_one_answered(start_estimator, camera, counts, wait_until):
@@ -203,6 +210,7 @@ def test_two_interrupts_do_no_harm(start_estimator, camera, wait_until):
     node = start_estimator()
     wait_until(camera.connected, "connection", node)
     node.process.send_signal(2)
+    time.sleep(0.01)  # two that come at once are one
     node.process.send_signal(2)
     assert node.wait(5) == 0, node.output
     assert "Traceback" not in node.output
@@ -325,8 +333,9 @@ def here(ros_env, monkeypatch):
     rclpy.init()
     node = estimator.EstimatorNode()
     monkeypatch.setattr(estimator, "STOP_S", 0.2)
+    monkeypatch.setattr(estimator, "RELOAD_S", 0.4)
     node.load = lambda: setattr(node, "_pipeline", SimpleNamespace(
-        catalogue=Catalogue([]), forget=lambda: None, track_counts=lambda: (0, 0)))
+        catalogue=Catalogue([]), forget=lambda: None, track_counts=lambda: (0, 0), change=lambda *options: None))
     yield node
     node.close()
     node.destroy_node()
@@ -345,23 +354,113 @@ def test_no_frame_is_in_work_while_objects_are_read_again(here):
     assert here._worker.alive and here._inputs is not None and here._pipeline is pipeline
 
 
-def test_a_frame_that_does_not_end_is_told_of_and_nothing_is_loaded_beside_it(here, capfd):
+def test_what_is_in_work_is_answered_before_objects_are_read_again(here, monkeypatch):
+    order, begun = [], threading.Event()
+    monkeypatch.setattr(estimator, "RELOAD_S", 30.0)
+    here._process = lambda bundle: (begun.set(), time.sleep(0.5), bundle)[-1]
+    here._publish = order.append
+    here.begin(lambda: False)
+    load, here.load = here.load, lambda: (order.append("load"), load())
+    here._worker.slot.put("frame")
+    assert begun.wait(10)
+    here._worker.slot.put("the frame that waits")
+    here.reload()
+    assert order == ["frame", "the frame that waits", "load"] and here.drops.counts() == {}
+
+
+def test_a_frame_that_does_not_end_is_told_of_and_nothing_is_loaded_or_begun_beside_it(here, capfd):
     let_go, begun = threading.Event(), threading.Event()
     here._process = lambda bundle: begun.set() or let_go.wait(60)
     here._publish = lambda processed: None
     here.begin(lambda: False)
     try:
-        here._worker.slot.put("a frame")
+        worker = here._worker
+        worker.slot.put("a frame")
         assert begun.wait(10)
         with pytest.raises(FlowposeError, match="did not end"):
             here.reload()
-        begun.clear()
-        here._worker.slot.put("a frame for the worker that took over")
-        assert begun.wait(10)
-        here.trigger_deactivate()
-        assert "the frame in work did not end" in capfd.readouterr().err
+        assert here._worker is worker and here._inputs is not None
+        assert here.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+        assert here.trigger_activate() == TransitionCallbackReturn.FAILURE
+        told = capfd.readouterr().err
+        assert "the frame in work did not end" in told and "has not ended yet" in told
     finally:
         let_go.set()
+    worker._thread.join(10)
+    assert here.trigger_activate() == TransitionCallbackReturn.SUCCESS
+
+
+def test_what_services_cannot_do_they_say(here):
+    ask = SimpleNamespace(estimate=lambda: here._requests._estimate(Trigger.Request(), Trigger.Response()),
+                          reload=lambda: here._requests._reload_objects(Trigger.Request(), Trigger.Response()))
+    assert "activate it first" in ask.estimate().message
+    assert "expected a configured node" in ask.reload().message
+
+    def fail():
+        raise PermissionError("no entry")
+
+    here.begin(lambda: False)
+    here.load = fail
+    assert ask.estimate().success
+    answer = ask.reload()
+    assert not answer.success and answer.message == "PermissionError: no entry"
+    assert here.active and here._worker.alive
+
+
+def test_what_is_known_and_published_stays_when_objects_are_read_again(here):
+    here.begin(lambda: False)
+    info = CameraInfo(width=640, height=480)
+    here._inputs._take(Stream.INFO, info)
+    for _ in range(3):
+        here.reload()
+    assert here._inputs.info is info
+    assert here.count_publishers("/tf") == here.count_publishers("/flowpose/poses") == 1
+
+
+def test_options_of_frame_assembly_hold_from_when_they_are_set(here):
+    here.options = replace(here.options, mode="track")
+    here.begin(lambda: False)
+    (result,) = here.set_parameters([Parameter("slop_s", value=0.5)])
+    assert result.successful
+    assert {lane.options.slop_s for lane, _ in here._inputs._lanes} == {0.5}
+    (result,) = here.set_parameters([Parameter("find_quality", value=0.4)])
+    assert not result.successful and "find_quality: expected at least min_quality, 0.5" in result.reason
+
+
+def test_in_track_mode_detections_that_find_no_image_are_counted(here):
+    here.options = replace(here.options, mode="track")
+    here._process = here._publish = lambda bundle: None
+    here.begin(lambda: False)
+    here.set_parameters([Parameter("queue_size", value=2)])
+    here._inputs._take(Stream.INFO, CameraInfo())
+    for n in range(1, 6):
+        here._inputs._take(Stream.IMAGE, Image(header=header_at(n * SECOND, FRAME_ID)))
+        here._inputs._take(Stream.DETECTIONS, Detection2DArray(header=header_at(n * SECOND + SECOND // 2, FRAME_ID)))
+    here._inputs._take(Stream.DETECTIONS, Detection2DArray())
+    assert here._inputs.drops() == {"detections_unmatched": 3, "detections_without_stamp": 1}
+
+
+def test_memory_that_does_not_suffice_for_detections_is_an_error_until_it_does(here, wait_until):
+    here.options = replace(here.options, mode="track")
+    here.begin(lambda: False)
+    states = iter([True, False])
+    here._pipeline.absorb = lambda bundle: next(states)
+    for expected in (True, False):
+        here._absorber.slot.put("detections")
+        wait_until(lambda: here._memory_short["detections"] is expected, f"state {expected}")
+
+
+def test_nothing_is_missed_while_it_is_switched_off(here):
+    here.begin(lambda: False)
+    here._watchdog.patience_s = 0.2
+    here._requests.enabled = False
+    time.sleep(0.3)
+    here._each_second()
+    assert here._watchdog.problem == ""
+    here._requests.enabled = True
+    time.sleep(0.3)
+    here._each_second()
+    assert "nothing on /image ever" in here._watchdog.problem
 
 
 def test_the_security_policy_and_the_layouts_name_what_the_node_has(here):
@@ -403,9 +502,11 @@ def test_a_worker_that_died_is_replaced(here, capfd, which):
     dead.slot.put("a frame that nothing can be done with")
     dead._thread.join(10)
     assert not dead.alive
-    here._each_second()
+    dead.slot.put("a frame that waits for it")
+    begin = time.monotonic()
+    spin._spin(here, lambda: getattr(here, which) is not dead or time.monotonic() - begin > 1.5)
     assert getattr(here, which) is not dead and getattr(here, which).alive
-    assert here.drops.counts().get("worker_died", 0) == (which == "_worker")
+    assert here.drops.counts() == ({"worker_died": 1, "stopped": 1} if which == "_worker" else {})
     assert "a worker died" in capfd.readouterr().err
 
 

@@ -23,3 +23,13 @@ def test_a_detail_is_optional():
     drops = DropLog()
     drops.add("clipped")
     assert drops.news(now=0.0) == ["clipped: 1 left out"]
+
+
+def test_what_was_counted_elsewhere_is_no_news():
+    drops = DropLog()
+    drops.add("stale", "by 3 s")
+    drops.take_over({"stale": 4, "superseded": 2})
+    assert drops.counts() == {"stale": 5, "superseded": 2}
+    assert drops.news(now=0.0) == ["stale: 1 left out: by 3 s"]
+    drops.add("superseded", "again")
+    assert drops.news(now=20.0) == ["superseded: 1 left out: again"]

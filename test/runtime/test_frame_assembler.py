@@ -51,7 +51,29 @@ def test_the_newest_complete_frame_wins_and_older_images_are_counted():
 def test_an_image_older_than_the_last_frame_is_stale():
     assembler = rgb_assembler()
     assert len(feed(assembler, ("i", 50), ("d", 50), ("i", 10), ("d", 10))) == 1
-    assert assembler.drops == {"stale": 1}
+    assert assembler.drops == {"stale": 1, "detections_late": 1}
+
+
+def test_detections_of_two_detectors_on_one_topic_come_in_any_order():
+    assembler = rgb_assembler()
+    quick = [("d", 33 * n, 33 * n + 50) for n in range(60)]
+    slow = [("d", 33 * n, 33 * n + 250) for n in range(0, 60, 3)]
+    events = sorted([*quick, *slow, *(("i", 33 * n, 33 * n) for n in range(60))], key=lambda event: event[2])
+    assert len(feed(assembler, *(event[:2] for event in events))) == 60
+    assert assembler.epoch == 0 and set(assembler.drops) == {"detections_late"}
+
+
+def test_detections_that_find_no_image_are_counted():
+    assembler = rgb_assembler(queue_size=3)
+    assert not feed(assembler, *((letter, 33 * n + (16 if letter == "d" else 0)) for n in range(10) for letter in "id"))
+    assert assembler.drops == {"no_detections": 7, "detections_unmatched": 7}
+
+
+def test_options_may_be_replaced_meanwhile():
+    assembler = rgb_assembler(slop_s=0.01)
+    assert not feed(assembler, ("i", 0), ("d", 16))
+    assembler.options = AssemblerOptions(slop_s=0.02)
+    assert feed(assembler, ("i", 33), ("d", 49))
 
 
 def test_images_without_detections_fall_out_of_the_full_queue():

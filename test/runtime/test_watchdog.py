@@ -43,6 +43,12 @@ def test_the_same_cause_is_told_once_and_another_one_again():
     assert complain(watchdog, 8.0, status("/image", 8.0, 0, ("driver (reliable)",)))
 
 
+def test_causes_that_take_turns_are_told_once_each():
+    watchdog = Watchdog(5.0, now=0.0)
+    told = [complain(watchdog, 6.0 + n, FLOWING, busy=n % 2 == 0) for n in range(20)]
+    assert sum(line is not None for line in told) == 2
+
+
 def test_a_result_ends_the_problem():
     watchdog = Watchdog(5.0, now=0.0)
     complain(watchdog, 6.0, status("/image", 6.0))

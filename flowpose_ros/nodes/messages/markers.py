@@ -25,13 +25,18 @@ class MarkerMaker:
         self._catalogue = catalogue
         self._shapes: dict[str, tuple[list[Point], list[ColorRGBA]]] = {}
         self._shown: set[tuple[str, int]] = set()
+        self._header = Header()
+
+    def deletions(self) -> MarkerArray:
+        """The deletion of all that was shown, under the last header; nothing is shown then."""
+        return self.markers(self._header, ())
 
     def markers(self, header: Header, estimates: tuple[PoseEstimate, ...]) -> MarkerArray:
         """One TRIANGLE_LIST per estimate under the image's header; stale ones are deleted."""
         current = {(estimate.label, estimate.instance) for estimate in estimates}
         gone = [Marker(header=header, ns=label, id=instance, action=Marker.DELETE)
                 for label, instance in sorted(self._shown - current)]
-        self._shown = current
+        self._shown, self._header = current, header
         return MarkerArray(markers=gone + [self._marker(header, estimate) for estimate in estimates])
 
     def _marker(self, header: Header, estimate: PoseEstimate) -> Marker:
