@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from flowpose_ros.nodes.messages.poses import transform_matrix
 from flowpose_ros.nodes.parameters import declare_options, read_options
 from flowpose_ros.nodes.spin import run
 from flowpose_ros.options import check_options, option
+from flowpose_ros.runtime.stop_request import StopRequest
 
 QOS = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 TF_PATIENCE_S = 2.0
@@ -80,12 +80,14 @@ class EvaluatorNode(Node):
         self.create_subscription(Detection3DArray, "poses", self._take_poses, QOS)
         self.finished = False
 
-    def begin(self, stopping: Callable[[], bool]) -> None:
+    def begin(self, stopping: StopRequest) -> None:
         """Start to look for the transforms of the answers."""
+        self._stop = stopping
         self.create_timer(0.02, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def close(self) -> bool:
         """Score what came, print the tables and write the files; an image without an answer has no poses."""
+        self._stop.take_time()  # the scores of what was played are what it is run for
         played = {self._stream.image_at(stamp) for stamp in self._shown}
         targets = [t for t in targets_from_ground_truth(self._stream.dataset) if t.image_id in played]
         print(f"{len(self._latencies)} of {len(played)} images answered, "

@@ -17,6 +17,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._deadline: threading.Timer | None = None
+        self._patient = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
 
@@ -24,12 +26,19 @@ class StopRequest:
         """Whether the process has been asked to stop."""
         return self._event.is_set()
 
+    def take_time(self) -> None:
+        """What is left to do is worth waiting for: the process is no longer ended in the middle of it."""
+        self._patient = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+
     def _handle(self, number: int, frame) -> None:
         if not self._event.is_set():
             self._event.set()
-            deadline = threading.Timer(GRACE_S, end_now)
-            deadline.daemon = True
-            deadline.start()
+            if not self._patient:
+                self._deadline = threading.Timer(GRACE_S, end_now)
+                self._deadline.daemon = True
+                self._deadline.start()
 
 
 def end_now(code: int = 0) -> None:

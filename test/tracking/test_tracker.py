@@ -259,6 +259,17 @@ def test_two_instances_get_two_numbers_and_a_twin_none(estimator, clip):
     assert sorted((e.label, e.instance) for e in result.estimates) == [(f"obj_00000{n}", 0) for n in (1, 2, 3)]
 
 
+@pytest.mark.parametrize("by, same", [((0.1, 0, 0), True), ((0, 0, 0.39), True), ((0.39, 0, 0), False)],
+                         ids=["nearly there", "behind it", "beside it"])
+def test_things_that_touch_are_two_and_poses_of_one_thing_are_one(estimator, clip, by, same):
+    tracker = begun(estimator, clip[0])
+    track = next(t for t in tracker.tracks if t.key[0] == "obj_000002")
+    moved = track.motion.T_cam_obj.copy()
+    moved[:3, 3] += np.array(by) * estimator.catalogue["obj_000002"].mesh.diameter
+    other = replace(track, motion=Motion(moved, track.motion.stamp_ns, track.motion.middle))
+    assert tracker._same_place(track, other, clip[0].frame.K) == same
+
+
 def test_what_looks_the_same_from_all_sides_does_not_spin():
     group = SymmetryGroup(np.zeros((0, 4, 4)), (SymmetryAxis(np.array([0.0, 0, 1]), np.zeros(3)),))
     tracker = Tracker(SimpleNamespace(catalogue={"can": SimpleNamespace(symmetries=group)}, renderer=RaycastRenderer,
