@@ -18,7 +18,7 @@ def cache_folder() -> Path:
     """FLOWPOSE_CACHE, or flowpose_ros under the user's cache folder (XDG)."""
     if "FLOWPOSE_CACHE" in os.environ:
         return Path(os.environ["FLOWPOSE_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "flowpose_ros"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flowpose_ros"
 
 
 def kept(folder: Path, key: str, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -18,16 +18,19 @@ from flowpose_ros.cli.option_flags import add_option_flags, options_from
 from flowpose_ros.cli.progress import warm_up_with_progress
 from flowpose_ros.errors import DatasetError, FlowposeError
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
-from flowpose_ros.evaluation.bop_dataset import BopDataset, ImageId, detections_of
+from flowpose_ros.evaluation.bop_dataset import BopDataset, GroundTruth, ImageId, detections_of
 from flowpose_ros.evaluation.detections import ImageDetections, best_per_target, read_detections
 from flowpose_ros.evaluation.output_paths import make_folder, make_room_for
 from flowpose_ros.evaluation.report import write_report
 from flowpose_ros.evaluation.results import ResultRow, result_file_name, write_results
 from flowpose_ros.evaluation.score_tables import timing_table
 from flowpose_ros.evaluation.targets import Target, images_of
+from flowpose_ros.records import Detection
 
 DetectionSource = Callable[[ImageId], ImageDetections]
 EXIT_INCOMPLETE = 1
+TOLD = 3
+"""So many of what is dropped for one reason are told one by one."""
 
 
 @dataclass
@@ -103,9 +106,22 @@ def detection_source(detections: str, dataset: BopDataset, targets: Sequence[Tar
     the dataset does not have are counted and printed.
     Raises DatasetError when the ground truth is missing or the file unusable.
     """
+    wanted: dict[ImageId, dict[str, int]] = defaultdict(dict)
+    named = [target for target in targets or () if target.obj_id is not None]
+    for target in named:
+        wanted[target.image_id][dataset.label_of(target.obj_id)] = target.inst_count
+
+    def of_targets(found: Sequence[Detection], image_id: ImageId) -> tuple[Detection, ...]:
+        return best_per_target(found, wanted[image_id]) if named else tuple(found)
+
     if detections == "gt":
         need_ground_truth(dataset, "--detections gt")
-        return lambda image_id: ImageDetections(detections_of(dataset.ground_truth(image_id)))
+
+        def of_truth(image_id: ImageId) -> ImageDetections:
+            chosen = of_targets(visible_first(dataset.ground_truth(image_id)), image_id)
+            return ImageDetections(tuple(sorted(chosen, key=lambda detection: detection.instance)))
+
+        return of_truth
     if not detections.endswith(".json"):
         raise DatasetError(f"--detections: expected gt or a .json file, got {detections!r}")
     by_image = read_detections(
@@ -115,18 +131,17 @@ def detection_source(detections: str, dataset: BopDataset, targets: Sequence[Tar
                   for image_id, found in by_image.items() for detection in found.detections)
     if unknown:
         print(f"{detections}: {unknown} detections of images or objects that {dataset.root} does not have")
-    wanted: dict[ImageId, dict[str, int]] = defaultdict(dict)
-    named = [target for target in targets or () if target.obj_id is not None]
-    for target in named:
-        wanted[target.image_id][dataset.label_of(target.obj_id)] = target.inst_count
 
     def of_image(image_id: ImageId) -> ImageDetections:
         found = by_image.get(image_id, ImageDetections())
-        if not named:
-            return found
-        return ImageDetections(best_per_target(found.detections, wanted[image_id]), found.time)
+        return ImageDetections(of_targets(found.detections, image_id), found.time)
 
     return of_image
+
+
+def visible_first(truths: Sequence[GroundTruth]) -> tuple[Detection, ...]:
+    """The detections of an image's ground truth, the most visible instance first."""
+    return tuple(sorted(detections_of(truths), key=lambda detection: -truths[detection.instance].visib_fract))
 
 
 def estimate_images(estimator: Estimator, dataset: BopDataset, images: Sequence[ImageId],
@@ -151,6 +166,8 @@ def estimate_images(estimator: Estimator, dataset: BopDataset, images: Sequence[
             outcome.timings[stage].append(spent)
         for dropped in result.dropped:
             outcome.dropped[dropped.reason] += 1
+            if outcome.dropped[dropped.reason] <= TOLD:
+                tqdm.write(f"image {image_id}: no pose: {dropped.detail}", file=sys.stderr)
         for estimate in result.estimates:
             obj_id = dataset.catalogue[estimate.label].obj_id
             if obj_id is None:

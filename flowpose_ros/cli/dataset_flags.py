@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from flowpose_ros.errors import DatasetError
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.evaluation.targets import Target, images_of, read_targets, targets_from_ground_truth
 from flowpose_ros.objects.catalogue import Catalogue
+from flowpose_ros.objects.load import METRES_PER_UNIT
 
 
 def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
@@ -19,12 +21,19 @@ def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
                         help="what to find, such as test_targets_bop19.json (default: all annotated instances)")
     parser.add_argument("--objects", metavar="FOLDER", type=Path,
                         help="meshes of the objects (default: DATASET/models)")
+    add_unit_flag(parser)
     parser.add_argument("--report", metavar="DIR", type=Path, help="write a page with pictures, scores and times")
+
+
+def add_unit_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --unit, which a folder of objects may need."""
+    parser.add_argument("--unit", "--units", choices=tuple(METRES_PER_UNIT),
+                        help="unit of the meshes, where their folder says none")
 
 
 def open_dataset(args: argparse.Namespace) -> BopDataset:
     """The dataset that the flags name; raises DatasetError, also when it has no image, or CatalogueError."""
-    dataset = BopDataset(args.dataset, args.split, Catalogue.load(args.objects) if args.objects else None)
+    dataset = BopDataset(args.dataset, args.split, Catalogue.load(args.objects, args.unit) if args.objects else None)
     if not dataset.images:
         raise DatasetError(f"{dataset.root / dataset.split}: expected images in scene_camera.json, got none")
     return dataset
@@ -36,6 +45,8 @@ def targets_of(args: argparse.Namespace, dataset: BopDataset) -> tuple[Target, .
     Where they name images alone, the ground truth says what is in them, if there is any.
     """
     named = None if args.targets is None else read_targets(args.targets)
+    if named is not None:
+        check_targets(named, dataset)
     if named is not None and all(target.obj_id is not None for target in named):
         return named
     if not dataset.has_ground_truth:
@@ -44,6 +55,17 @@ def targets_of(args: argparse.Namespace, dataset: BopDataset) -> tuple[Target, .
     if not targets:
         raise DatasetError(f"{dataset.root / dataset.split}: expected visible objects in scene_gt.json, got none")
     return targets
+
+
+def check_targets(targets: Sequence[Target], dataset: BopDataset) -> None:
+    """Raise DatasetError unless the dataset has the images and objects of all targets."""
+    images = set(dataset.images)
+    for target in targets:
+        if target.image_id not in images:
+            raise DatasetError(f"{dataset.root / dataset.split}: expected image {target.image_id} of the targets, got none")
+        if target.obj_id is not None and str(target.obj_id) not in dataset.catalogue:
+            raise DatasetError(f"{dataset.root}: image {target.image_id} of the targets: expected one of the objects "
+                               f"{', '.join(dataset.catalogue.labels)}, got {target.obj_id}")
 
 
 def need_ground_truth(dataset: BopDataset, what_for: str) -> None:

@@ -21,7 +21,7 @@ from flowpose_ros.evaluation.output_paths import make_folder
 from flowpose_ros.evaluation.report import picture_name, write_report
 from flowpose_ros.evaluation.results import ResultRow, read_results
 from flowpose_ros.evaluation.targets import Target, images_of, targets_from_ground_truth
-from flowpose_ros.runtime.environment import share_folder
+from flowpose_ros.runtime.environment import private_ros_environment, share_folder
 from flowpose_ros.runtime.node_process import NodeProcess
 
 POLL_S = 0.2
@@ -52,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help="folder of a dataset in BOP layout with ground truth (default: the demo clip)")
     parser.add_argument("--output", metavar="DIR", type=Path, default=Path("output/demo"),
                         help="where the pictures, the page and the logs go (default: %(default)s)")
-    parser.add_argument("--frames", metavar="N", type=_count, default=0,
+    parser.add_argument("--frames", metavar="N", type=count, default=0,
                         help="play the first N images only (default: all)")
     parser.add_argument("--depth", choices=("auto", "on", "off"), default="auto",
                         help="use depth images: where there are some, always, never (default: %(default)s)")
@@ -89,15 +89,16 @@ def play(dataset: BopDataset, targets: tuple[Target, ...], output: Path, frames:
         stale.unlink(missing_ok=True)
     labels = sorted({dataset.label_of(target.obj_id) for target in targets})
     stream = {"dataset": str(dataset.root), "split": dataset.split, "limit": frames}
-    logs = output.resolve() / "logs"
+    logs, own = output.resolve() / "logs", private_ros_environment()
     with ExitStack() as stack:
         evaluator, estimator, player = (stack.enter_context(process) for process in (
-            NodeProcess("evaluator_node", logs / "evaluator.txt", {**stream, "output": str(scores)}, POSES),
+            NodeProcess("evaluator_node", logs / "evaluator.txt", {**stream, "output": str(scores)}, POSES, own),
             NodeProcess("estimator_node", logs / "estimator.txt",
                         {"objects": str(dataset.root / "models"), "labels": ",".join(labels), "depth": depth,
-                         "mode": mode}),
+                         "mode": mode, "use_sim_time": True}, environment=own),
             NodeProcess("bop_player_node", logs / "player.txt",
-                        {**stream, "lockstep": True, "depth": depth != "off", "introduce": mode == "track"}, POSES)))
+                        {**stream, "lockstep": True, "depth": depth != "off", "introduce": mode == "track"}, POSES,
+                        own)))
         follow(estimator, player, evaluator, len(labels), len(images_of(targets)))
     content = json.loads(scores.read_text())
     return Answers(read_results(scores.with_suffix(".csv")), content["images"], content["answered"],
@@ -133,7 +134,8 @@ def show(dataset: BopDataset, targets: tuple[Target, ...], rows: tuple[ResultRow
     print(f"pictures: {output / 'contact_sheet.jpg'}, {output / 'demo.gif'}\nreport: {page}")
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number above 0."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a number of images above 0, got {value}")

@@ -5,21 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
 
+from flowpose_ros.cli.dataset_flags import add_unit_flag
 from flowpose_ros.cli.option_flags import add_option_flags, options_from
 from flowpose_ros.cli.progress import warm_up_with_progress
 from flowpose_ros.errors import DetectionError, FrameError
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
 from flowpose_ros.evaluation.contour import draw_pose
-from flowpose_ros.evaluation.images import read_color, read_depth, write_image
+from flowpose_ros.evaluation.images import check_image_path, read_color, read_depth, write_image
 from flowpose_ros.evaluation.json_input import read_json, take_number, take_numbers
 from flowpose_ros.evaluation.table import format_table
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.records import Detection, Frame, FrameResult
 from flowpose_ros.rendering.raycast import RaycastRenderer
+
+
+FAR_OFF = 1.7
+"""A pose so many times farther than depth has it, or nearer, is not that of what depth shows."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -33,12 +39,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--intrinsics", required=True, metavar="FX,FY,CX,CY|FILE.json",
                         help="pixels, or a JSON file with fx, fy, cx, cy or cam_K")
     parser.add_argument("--objects", required=True, metavar="FOLDER", type=Path, help="meshes of the objects")
-    parser.add_argument("--units", choices=("m", "cm", "mm", "inch"), help="unit of the meshes, where FOLDER says none")
+    add_unit_flag(parser)
     parser.add_argument("--box", required=True, action="append", metavar="LABEL,L,T,R,B",
                         help="an object and its box in pixels; may be repeated")
     parser.add_argument("--depth", metavar="FILE", type=Path, help="depth image, registered to the colour image")
-    parser.add_argument("--depth-scale", type=_scale, default=0.001, metavar="X",
-                        help="metres per unit of the depth image (default: %(default)s)")
+    parser.add_argument("--depth-scale", type=scale, metavar="X",
+                        help="metres per unit of the depth image, which is a thousandth of BOP's depth_scale (default: "
+                             "0.001, of an image of floating point numbers 1)")
     parser.add_argument("--output", metavar="FILE", type=Path,
                         help="picture with the poses drawn (default: IMAGE's name with _poses.png, here)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -49,20 +56,45 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Estimate, print the poses, write the picture; exit code 1 when a detection got no pose."""
-    options = options_from(args, EstimatorOptions, depth="off" if args.depth is None else "on")
+    options = options_from(args, EstimatorOptions, depth="off" if args.depth is None else "auto")
+    picture = args.output or Path(f"{args.image.stem}_poses.png")
+    check_image_path(picture)
     depth = read_depth(args.depth, args.depth_scale) if args.depth is not None else None
     frame = Frame(read_color(args.image), parse_intrinsics(args.intrinsics), depth)
     detections = [parse_box(text) for text in args.box]
-    catalogue = Catalogue.load(args.objects, args.units, [detection.label for detection in detections])
+    catalogue = Catalogue.load(args.objects, args.unit, [detection.label for detection in detections])
     estimator = Estimator(catalogue, options)
     warm_up_with_progress(estimator)
     result = estimator.estimate(frame, detections)
-    picture = args.output or Path(f"{args.image.stem}_poses.png")
+    for line in doubts(frame, result):
+        print(f"note: {line}", file=sys.stderr)
     print(_as_json(result) if args.json else _as_table(result))
     write_image(picture, _overlay(frame, catalogue, result))
     if not args.json:
         print(f"picture: {picture}")
     return 1 if result.dropped else 0
+
+
+def doubts(frame: Frame, result: FrameResult) -> list[str]:
+    """What in the input is probably not as it was meant, in words."""
+    height, width = frame.image.shape[:2]
+    lines = []
+    if abs(frame.K[0, 2] - width / 2) > width / 4 or abs(frame.K[1, 2] - height / 2) > height / 4:
+        lines.append(f"the principal point ({frame.K[0, 2]:g}, {frame.K[1, 2]:g}) is far from the middle of the {width} x "
+                     f"{height} image: are the intrinsics those of another resolution?")
+    if frame.depth is None:
+        return lines
+    if not (frame.depth > 0).any():
+        return [*lines, "the depth image has no valid pixel: poses are without depth"]
+    for estimate in result.estimates:
+        left, top, right, bottom = estimate.detection.box.round().astype(int).clip(0)
+        measured = frame.depth[top:bottom + 1, left:right + 1]
+        middle = float(np.median(measured[measured > 0])) if (measured > 0).any() else 0.0
+        z = float(estimate.T_cam_obj[2, 3])
+        if middle and not 1 / FAR_OFF < z / middle < FAR_OFF:
+            lines.append(f"{estimate.label}: the depth image says {middle:.3g} m in its box, its pose {z:.3g} m: is "
+                         "--depth-scale right?")
+    return lines
 
 
 def parse_intrinsics(text: str) -> np.ndarray:
@@ -73,7 +105,11 @@ def parse_intrinsics(text: str) -> np.ndarray:
     if text.endswith(".json"):
         content = read_json(Path(text), dict)
         if "cam_K" in content:
-            return take_numbers(content, "cam_K", 9, text).reshape(3, 3)
+            rows = content["cam_K"]
+            flat = sum(rows, []) if isinstance(rows, list) and all(isinstance(row, list) for row in rows) else rows
+            return take_numbers({"cam_K": flat}, "cam_K", 9, text).reshape(3, 3)
+        if not {"fx", "fy", "cx", "cy"} <= content.keys():
+            raise FrameError(f"{text}: expected fx, fy, cx and cy, or cam_K, got {', '.join(map(str, content)) or 'nothing'}")
         numbers = [take_number(content, key, float("nan"), text) for key in ("fx", "fy", "cx", "cy")]
     else:
         numbers = _numbers(text.split(","))
@@ -92,7 +128,8 @@ def parse_box(text: str) -> Detection:
     return Detection(label, np.array(numbers))
 
 
-def _scale(text: str) -> float:
+def scale(text: str) -> float:
+    """A finite number above 0."""
     value = float(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"expected a finite number above 0, got {text}")

@@ -14,7 +14,7 @@ from flowpose_ros.evaluation.images import write_image
 from flowpose_ros.evaluation.table import format_table
 from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.objects.catalogue import Catalogue, ObjectModel
-from flowpose_ros.objects.listing import BOP_INFO, BOP_UNIT, OWN_INFO
+from flowpose_ros.objects.listing import BOP_INFO, BOP_UNIT, OWN_INFO, list_objects
 from flowpose_ros.objects.load import METRES_PER_UNIT, MeshLimits, load_mesh, read_parts
 from flowpose_ros.rendering.contact_sheet import contact_sheet
 from flowpose_ros.rendering.raycast import RaycastRenderer
@@ -48,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
         picture = args.output / f"{model.label}.png"
         write_image(picture, contact_sheet(model.mesh, renderer))
         print(f"picture: {picture}")
+    for model in models:
+        away = float(np.linalg.norm(model.mesh.center))
+        if away > model.mesh.diameter:
+            print(f"{model.label}: its file's origin, whose pose is published, lies {away:.3g} m from its middle")
     entries = {model.label: _entry(model, folder) for model in models}
     print(f"\nfor {folder / OWN_INFO}:\n")
     print(_yaml({"objects": entries}), end="")
@@ -70,7 +74,13 @@ def _yaml(content: dict[str, Any]) -> str:
 
 
 def _single(path: Path, unit: str | None) -> ObjectModel:
-    if unit is None and (path.parent / BOP_INFO).is_file():
+    """The object of one file, with what its folder says of it."""
+    folder = path.parent
+    if (folder / OWN_INFO).is_file() or (folder / BOP_INFO).is_file():
+        labels = [item.label for item in list_objects(folder) if item.path.resolve() == path.resolve()]
+        if labels:
+            return Catalogue.load(folder, unit, labels[:1])[labels[0]]
+    if unit is None and (folder / BOP_INFO).is_file():
         unit = BOP_UNIT
     if unit is None:
         raise CatalogueError(f"{path}: expected its unit, got none; pass --unit {'|'.join(METRES_PER_UNIT)}")

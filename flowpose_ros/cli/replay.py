@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
 
+from flowpose_ros.cli.dataset_flags import add_unit_flag
 from flowpose_ros.cli.option_flags import add_option_flags, options_from
 from flowpose_ros.errors import BagError
 from flowpose_ros.estimation.estimator import EstimatorOptions
+from flowpose_ros.nodes.bags import BagReader
+from flowpose_ros.nodes.options import NodeOptions
+from flowpose_ros.runtime.environment import private_ros_environment
 from flowpose_ros.runtime.node_process import NodeProcess
 from flowpose_ros.runtime.replay_options import ReplayOptions
 
@@ -21,7 +25,10 @@ POLL_S = 0.1
 EXIT_INCOMPLETE = 1
 OPENED = "waiting for"
 READ = re.compile(r"(\d+) of (\d+) messages")
-SUMMARY = re.compile(r"^(\d+) of (\d+) frames answered, \d+ poses$", re.MULTILINE)
+SUMMARY = re.compile(r"^(\d+) of (\d+) frames answered, (\d+) poses$", re.MULTILINE)
+LEFT_OUT = re.compile(r"\w+: \d+ left out.*")
+NOT_OF_A_REPLAY = ("objects", "object_unit", "image_transport", "mode", "autostart", "publish_tf", "watchdog_s")
+"""Parameters of the node that a replay decides, or that have no meaning in it."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -35,8 +42,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bag", metavar="BAG", type=Path, help="bag folder, or a single .mcap or .db3 file")
     parser.add_argument("--objects", metavar="FOLDER", type=Path, required=True, help="folder of the objects")
+    add_unit_flag(parser)
     parser.add_argument("--output", metavar="BAG", type=Path, help="bag to write (default: BAG with _poses added)")
     add_option_flags(parser, ReplayOptions, skip=("bag", "output"))
+    add_option_flags(parser, NodeOptions, skip=NOT_OF_A_REPLAY)
     add_option_flags(parser, EstimatorOptions)
     parser.set_defaults(func=run)
 
@@ -47,17 +56,33 @@ def run(args: argparse.Namespace) -> int:
     if output.exists():
         raise BagError(f"{output}: expected a new folder to write to, got one that exists")
     replay = options_from(args, ReplayOptions, bag=str(args.bag.resolve()), output=str(output.resolve()))
-    estimator = {"objects": str(args.objects.resolve()), **dotted(asdict(options_from(args, EstimatorOptions)))}
-    # A domain of its own on this machine: a replay must never move a robot's TF.
-    os.environ.update(ROS_DOMAIN_ID=str(1 + os.getpid() % 100), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
-    logs = output.with_name(f"{output.name}_logs")
-    with NodeProcess("replay_node", logs / "replay.txt", asdict(replay)) as player:
+    node = options_from(args, NodeOptions, objects=str(args.objects.resolve()), object_unit=args.unit or "",
+                        image_transport=image_transport(args.bag, replay.image_topic))
+    estimator = asdict(node) | dotted(asdict(options_from(args, EstimatorOptions)))
+    logs, own = output.with_name(f"{output.name}_logs"), private_ros_environment()  # a replay must not move a robot's TF
+    with NodeProcess("replay_node", logs / "replay.txt", asdict(replay), environment=own) as player:
         await_opened(player)
-        with NodeProcess("estimator_node", logs / "estimator.txt", estimator) as node:
+        with NodeProcess("estimator_node", logs / "estimator.txt", estimator, environment=own) as node:
             follow(player, node)
+            for reason in LEFT_OUT.findall(node.output):
+                print(reason, file=sys.stderr)
     summary = SUMMARY.search(player.output)
+    if summary is None:
+        raise BagError(f"the replay ended without a summary (log: {player.log})")
     print(f"{summary[0]}: {output}")
-    return 0 if summary[1] == summary[2] else EXIT_INCOMPLETE
+    answered, frames, poses = map(int, summary.groups())
+    if not poses:
+        print(f"no pose came out (log: {node.log})", file=sys.stderr)
+    return 0 if answered == frames and poses else EXIT_INCOMPLETE
+
+
+def image_transport(bag: Path, topic: str) -> str:
+    """How the images of a bag are packed, as the node has to listen to them; raises BagError for no bag."""
+    reader = BagReader(bag)
+    try:
+        return "compressed" if reader.topics.get(topic, "").endswith("/CompressedImage") else "raw"
+    finally:
+        reader.close()
 
 
 def dotted(values: dict, prefix: str = "") -> dict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def read_detections(path: Path | str, label_of: Callable[[int], str]) -> dict[Im
             for image_id, found in by_image.items()}
 
 
-def best_per_target(detections: tuple[Detection, ...], counts: dict[str, int]) -> tuple[Detection, ...]:
+def best_per_target(detections: Sequence[Detection], counts: dict[str, int]) -> tuple[Detection, ...]:
     """The best `counts[label]` detections of each label, in their order; others are left out."""
     left, kept = dict(counts), []
     for detection in detections:

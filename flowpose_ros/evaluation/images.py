@@ -30,11 +30,18 @@ def read_color(path: Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def read_depth(path: Path, metres_per_unit: float) -> np.ndarray:
-    """Depth [H,W] float32 metres, 0 where invalid, of a one-channel file; raises DatasetError."""
+def read_depth(path: Path, metres_per_unit: float | None) -> np.ndarray:
+    """Depth [H,W] float32 metres, 0 where invalid, of a one-channel file; raises DatasetError.
+
+    metres_per_unit: where it is None, whole numbers are millimetres and others metres.
+    """
     depth = _decode(path, cv2.IMREAD_UNCHANGED)
     if depth.ndim != 2:
         raise DatasetError(f"{path}: expected one channel of depth, got shape {list(depth.shape)}")
+    if depth.dtype == np.uint8:
+        raise DatasetError(f"{path}: expected depth of 16 bits or of floating point numbers, got 8 bits")
+    if metres_per_unit is None:
+        metres_per_unit = 0.001 if np.issubdtype(depth.dtype, np.integer) else 1.0
     metres = depth.astype(np.float32) * np.float32(metres_per_unit)
     return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
 
@@ -44,11 +51,16 @@ def read_mask(path: Path) -> np.ndarray:
     return _decode(path, cv2.IMREAD_GRAYSCALE) > 0
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an image [H,W,3] uint8 RGB; the suffix says the format; raises DatasetError."""
+def check_image_path(path: Path) -> None:
+    """Make room for an image; raises DatasetError where none can be written."""
     if path.suffix.lower() not in SUFFIXES:
         raise DatasetError(f"{path}: expected a path ending in {', '.join(SUFFIXES)}, got {path.suffix or 'none'}")
     make_room_for(path)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an image [H,W,3] uint8 RGB; the suffix says the format; raises DatasetError."""
+    check_image_path(path)
     if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
         raise DatasetError(f"{path}: expected a writable path, got a refusal to write")
 

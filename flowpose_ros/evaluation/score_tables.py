@@ -47,7 +47,8 @@ def timing_table(timings: Mapping[str, Sequence[float]]) -> Table:
 
 def _object_row(label: str, scores: Scores, comparisons: Sequence[Comparison]) -> tuple[object, ...]:
     recall = found_share(scores.target_count, [c for c in comparisons if c.add_s < SHARE_OF_DIAMETER * c.diameter])
-    return (label, scores.target_count, scores.ar, scores.ar_vsd, scores.ar_mssd, scores.ar_mspd, scores.ap, recall,
+    recalls = scores.ar, scores.ar_vsd, scores.ar_mssd, scores.ar_mspd
+    return (label, scores.target_count, *(recalls if scores.target_count else 4 * (None,)), scores.ap, recall,
             _median([np.degrees(c.rotation) for c in comparisons]), _median([1e3 * c.translation for c in comparisons]),
             _median([1e3 * c.add for c in comparisons]), _median([1e3 * c.add_s for c in comparisons]))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,9 +53,12 @@ class BagReader:
         """How many messages the bag says it holds."""
         return self._reader.message_count
 
-    def messages(self) -> Iterator[Recorded]:
-        """All messages in the order in which they were received."""
-        stream = self._reader.messages()
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[Recorded]:
+        """All messages, or those of some topics, in the order in which they were received."""
+        chosen = [c for c in self._reader.connections if topics is None or c.topic in topics]
+        if not chosen:  # which the library takes for all
+            return
+        stream = self._reader.messages(chosen)
         while True:
             try:
                 connection, time_ns, data = next(stream)
@@ -73,10 +77,12 @@ class BagReader:
 class BagWriter:
     """Writes a copy of a bag with further topics; use as a context manager.
 
-    extra: message class by topic. Raises BagError when the path exists or cannot be written.
+    extra: message class by topic. Raises BagError when the path exists or cannot be written. A copy that failed before
+    anything was added is taken away again.
     """
 
     def __init__(self, path: Path, source: BagReader, extra: Mapping[str, type]) -> None:
+        self._path, self._added = path, False
         plugin = StoragePlugin.MCAP if path.suffix == ".mcap" or _is_mcap(source.path) else StoragePlugin.SQLITE3
         try:
             self._writer = Writer(path, version=9, storage_plugin=plugin)
@@ -97,13 +103,16 @@ class BagWriter:
 
     def add(self, topic: str, time_ns: int, data: bytes) -> None:
         """Write a message of an extra topic."""
+        self._added = True
         self._writer.write(self._extra[topic], time_ns, data)
 
     def __enter__(self) -> BagWriter:
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, kind, *error) -> None:
         self._writer.close()
+        if kind is not None and not self._added:
+            shutil.rmtree(self._path, ignore_errors=True)
 
     def _copy(self, connection: Connection, store: Typestore) -> Connection | None:
         """The connection in the new bag, or None where nobody knows the definition of its type."""

@@ -23,7 +23,7 @@ from flowpose_ros.nodes.diagnostics import Health, diagnostics
 from flowpose_ros.nodes.inputs import CameraInputs
 from flowpose_ros.nodes.options import NodeOptions
 from flowpose_ros.nodes.outputs import Outputs
-from flowpose_ros.nodes.parameters import declare_options, read_options
+from flowpose_ros.nodes.parameters import declare_options, read_options, undeclared
 from flowpose_ros.nodes.pipeline import FramePipeline, Processed
 from flowpose_ros.nodes.services import Services
 from flowpose_ros.objects.catalogue import Catalogue
@@ -40,6 +40,8 @@ STOP_S = 3.0
 """How long a stopping node waits for the frame in work, seconds."""
 RELOAD_S = 60.0
 """How long a node that is to read its objects again does, seconds."""
+SAME_CLOCK_S = 3600.0
+"""An image that is older is stamped by another clock; its latency says nothing."""
 
 IMAGE_LOST = ("replaced_by_newer", "switched_off", "frame_unusable", "frame_out_of_memory", "frame_failed", "stopped",
               "worker_died")
@@ -60,6 +62,8 @@ class EstimatorNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__("flowpose")
         declare_options(self, *OPTION_CLASSES)
+        for name in undeclared(self):
+            self.get_logger().warning(f"parameter {name}: not known, so it changes nothing")
         self.add_on_set_parameters_callback(self._change_parameters)
         self._stopping: Callable[[], bool] = lambda: False
         self.options = read_options(self, NodeOptions)
@@ -200,7 +204,8 @@ class EstimatorNode(LifecycleNode):
         self._outputs.publish(processed, self.options)
         stamp = Time.from_msg(processed.header.stamp, self.get_clock().clock_type)
         latency = (self.get_clock().now() - stamp).nanoseconds * 1e-9
-        self._times.add({**processed.timings, "latency": latency})
+        same_clock = 0 <= latency < SAME_CLOCK_S
+        self._times.add(processed.timings | ({"latency": latency} if same_clock else {}))
         self._rate.tick()
         self._answered += 1
         self._memory_short["frames"] = processed.memory_short

@@ -35,6 +35,12 @@ def declare_options(node: Node, *options_classes: type) -> None:
                 raise OptionError(f"parameter {name}: {error}") from error
 
 
+def undeclared(node: Node) -> list[str]:
+    """Names of parameters that were given at start and that nothing has declared: misspelt ones, most likely."""
+    given = getattr(node, "_parameter_overrides", {})  # rclpy has no public way to ask
+    return sorted(name for name in given if not node.has_parameter(name) and not name.startswith("qos_overrides."))
+
+
 def read_options(node: Node, options_class: type[Options], changes: Sequence[Parameter] = ()) -> Options:
     """The options that the node's parameters, with `changes` applied, amount to.
 

@@ -51,16 +51,34 @@ def replay(node: Node, options: ReplayOptions, stop: Callable[[], bool]) -> None
     try:
         inputs = _inputs(reader, options)
         session = _Session(node, inputs, options.answer_timeout_s, stop)
+        old = names_of_answers(reader)
+        session.connect()
         with BagWriter(Path(options.output), reader, RESULTS) as writer:
-            session.connect()
             for count, message in enumerate(reader.messages(), start=1):
-                writer.copy(message)
+                if not is_answer(message, old):
+                    writer.copy(message)
                 for topic, data in session.feed(message):
                     writer.add(topic, message.time_ns, data)
                 node.get_logger().info(f"{count} of {reader.message_count} messages", throttle_duration_sec=0.5)
         print(f"{session.answered} of {session.frames} frames answered, {session.poses} poses")
     finally:
         reader.close()
+
+
+def names_of_answers(reader: BagReader) -> set[str]:
+    """The objects' names in answers that a bag already has, from a run before."""
+    return {detection.id for message in reader.messages([POSES])
+            for detection in deserialize_message(message.data, Detection3DArray).detections}
+
+
+def is_answer(message: Recorded, names: set[str]) -> bool:
+    """Whether a message is an answer of a run before: poses, or the transforms of these objects alone."""
+    if message.connection.topic == POSES:
+        return True
+    if message.connection.topic != TF or not names:
+        return False
+    children = [transform.child_frame_id for transform in deserialize_message(message.data, TFMessage).transforms]
+    return all(child.endswith(tuple(names)) for child in children)
 
 
 def _inputs(reader: BagReader, options: ReplayOptions) -> dict[str, _Input]:

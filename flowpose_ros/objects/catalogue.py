@@ -116,7 +116,8 @@ def _unit_of(item: ListedObject, given: str | None) -> str:
     """What the folder says, else what the caller says; never a guess."""
     unit = item.unit if item.unit is not None else given
     if unit is None:
-        raise CatalogueError(f"{item.path}: expected its unit, got none; state `unit:` in {OWN_INFO} or pass the unit")
+        raise CatalogueError(f"{item.path}: expected its unit, got none; state `unit:` in {OWN_INFO}, or "
+                             "pass --unit (of a node: the parameter object_unit)")
     if item.source.name == BOP_INFO and given not in (None, unit):
         raise CatalogueError(f"{item.source}: meshes beside {BOP_INFO} are in {unit}, got unit {given}")
     return unit

@@ -21,12 +21,13 @@ STOP_S = 10.0
 class NodeProcess:
     """Runs `flowpose_ros.nodes.<name>` while the `with` block lasts; its output goes to a file.
 
-    parameters: ROS parameters by name; remappings: topics by name; log: where the output goes.
+    parameters: ROS parameters by name; remappings: topics by name; log: where the output goes; environment: of the
+    process, by default `local_ros_environment`.
     """
 
     def __init__(self, name: str, log: Path, parameters: Mapping[str, object],
-                 remappings: Mapping[str, str] | None = None) -> None:
-        self.name, self.log = name, log
+                 remappings: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None) -> None:
+        self.name, self.log, self._environment = name, log, environment
         # Written as JSON, which is YAML: a bare `on` or `8` would not stay a string.
         words = [word for key, value in parameters.items() for word in ("-p", f"{key}:={json.dumps(value)}")]
         words += [word for key, value in (remappings or {}).items() for word in ("-r", f"{key}:={value}")]
@@ -40,7 +41,7 @@ class NodeProcess:
         except OSError as error:
             raise FlowposeError(f"{self.log}: expected a log file that can be written, got {error.strerror}") from None
         with output:
-            self._process = subprocess.Popen(self._command, env=local_ros_environment(), stdout=output,
+            self._process = subprocess.Popen(self._command, env=self._environment or local_ros_environment(), stdout=output,
                                              stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         return self
 

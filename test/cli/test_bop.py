@@ -9,6 +9,7 @@ from synthetic_bop import BOX, CAN
 from flowpose_ros.cli.bop import detection_source
 from flowpose_ros.cli.main import main
 from flowpose_ros.errors import DatasetError
+from flowpose_ros.estimation.estimator import Estimator
 from flowpose_ros.evaluation.bop_dataset import BopDataset, ImageId
 from flowpose_ros.evaluation.results import read_results
 from flowpose_ros.evaluation.targets import Target, targets_from_ground_truth
@@ -41,6 +42,24 @@ def test_best_detections_of_the_targets_are_used(bop_root, detections):
     assert len(detection_source(str(detections), dataset, None)(FIRST).detections) == 3
     # Targets that name images alone ask for whatever is there.
     assert len(detection_source(str(detections), dataset, (Target(FIRST, None, 0),))(FIRST).detections) == 3
+
+
+def test_of_the_ground_truth_only_what_targets_ask_for_is_used(bop_root):
+    dataset = BopDataset(bop_root)
+    found = detection_source("gt", dataset, (Target(FIRST, CAN, 1), Target(SECOND, BOX, 1)))
+    assert [d.label for d in found(FIRST).detections] == ["obj_000007"]
+    most_visible = max(range(2), key=lambda i: dataset.ground_truth(SECOND)[i].visib_fract)
+    assert [(d.label, d.instance) for d in found(SECOND).detections] == [("obj_000003", most_visible)]
+
+
+@pytest.mark.parametrize("entry, told", [
+    ({"scene_id": 2, "im_id": 0, "obj_id": 9, "inst_count": 1}, "expected one of the objects obj_000003, obj_000007, got 9"),
+    ({"scene_id": 2, "im_id": 8, "obj_id": BOX, "inst_count": 1}, "expected image 000002/000008 of the targets, got none")])
+def test_targets_that_the_dataset_does_not_have_are_refused_first(bop_root, tmp_path, capsys, monkeypatch, entry, told):
+    monkeypatch.setattr(Estimator, "estimate", lambda *arguments: pytest.fail("it was estimated"))
+    (tmp_path / "targets.json").write_text(json.dumps([entry]))
+    assert main(["bop", str(bop_root), "--detections", "gt", "--targets", str(tmp_path / "targets.json")]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_other_words_and_missing_truth_are_refused(bop_root):

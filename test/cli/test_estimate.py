@@ -9,6 +9,7 @@ import pytest
 from flowpose_ros.cli.estimate import parse_box, parse_intrinsics
 from flowpose_ros.cli.main import main
 from flowpose_ros.errors import DatasetError, DetectionError, FrameError
+from flowpose_ros.estimation.estimator import Estimator
 from flowpose_ros.evaluation.images import read_color
 
 K = "300,300,159.5,119.5"
@@ -18,7 +19,8 @@ K_MATRIX = np.array([[300, 0, 159.5], [0, 300, 119.5], [0, 0, 1]])
 def test_intrinsics_as_text_and_as_files(tmp_path):
     path = tmp_path / "camera.json"
     np.testing.assert_array_equal(parse_intrinsics(K), K_MATRIX)
-    for content in ({"fx": 300, "fy": 300, "cx": 159.5, "cy": 119.5}, {"cam_K": K_MATRIX.ravel().tolist()}):
+    for content in ({"fx": 300, "fy": 300, "cx": 159.5, "cy": 119.5}, {"cam_K": K_MATRIX.ravel().tolist()},
+                    {"cam_K": K_MATRIX.tolist()}):
         path.write_text(json.dumps(content))
         np.testing.assert_array_equal(parse_intrinsics(str(path)), K_MATRIX)
 
@@ -29,9 +31,14 @@ def test_other_intrinsics_are_refused(text):
         parse_intrinsics(text)
 
 
-def test_incomplete_intrinsics_file_is_refused(tmp_path):
-    (tmp_path / "k.json").write_text('{"fx": 1}')
-    with pytest.raises(DatasetError, match="k.json: fy: expected a finite number"):
+@pytest.mark.parametrize("content, error, told", [
+    ('{"fx": 1}', FrameError, "k.json: expected fx, fy, cx and cy, or cam_K, got fx"),
+    ('{"0": {"cam_K": []}, "1": {}}', FrameError, "k.json: expected fx, fy, cx and cy, or cam_K, got 0, 1"),
+    ('{"fx": 1, "fy": "one", "cx": 1, "cy": 1}', DatasetError, "k.json: fy: expected a finite number"),
+    ('{"cam_K": [[1, 2], [3]]}', DatasetError, "k.json: cam_K: expected 9")])
+def test_incomplete_intrinsics_file_is_refused(tmp_path, content, error, told):
+    (tmp_path / "k.json").write_text(content)
+    with pytest.raises(error, match=told):
         parse_intrinsics(str(tmp_path / "k.json"))
 
 
@@ -77,8 +84,39 @@ def test_only_the_objects_of_the_boxes_are_loaded(command, bop_root, capsys):
 
 def test_depth_without_a_valid_pixel_is_said(command, bop_root, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "depth.png"), np.zeros((240, 320), np.uint16))
-    assert main([*command, "--box", "obj_000003,90,106,125,132", "--depth", str(tmp_path / "depth.png")]) == 1
-    assert "depth: expected with every frame, got no valid pixel" in capsys.readouterr().out
+    assert main([*command, "--box", "obj_000003,90,106,125,132", "--depth", str(tmp_path / "depth.png")]) == 0
+    assert "note: the depth image has no valid pixel: poses are without depth" in capsys.readouterr().err
+
+
+def test_depth_of_another_scale_and_intrinsics_of_another_resolution_are_doubted(command, bop_root, capsys):
+    depth = ["--depth", str(bop_root / "test/000002/depth/000000.png")]
+    assert main([*command, "--box", "obj_000003,90,106,125,132", *depth]) == 0
+    told = capsys.readouterr().err
+    assert "the depth image says 6.8 m in its box, its pose 0." in told and "is --depth-scale right?" in told
+    command[command.index(K)] = "600,600,319,239"
+    assert main([*command, "--box", "obj_000003,90,106,125,132"]) == 0
+    assert "are the intrinsics those of another resolution?" in capsys.readouterr().err
+    command[command.index("600,600,319,239")] = K
+    assert main([*command, "--box", "obj_000003,90,106,125,132", *depth, "--depth-scale", "0.0001"]) == 0
+    assert "note:" not in capsys.readouterr().err
+
+
+def test_depth_of_floating_point_numbers_is_in_metres_and_of_8_bits_is_refused(command, bop_root, tmp_path, capsys):
+    depth = cv2.imread(str(bop_root / "test/000002/depth/000000.png"), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(tmp_path / "depth.tiff"), depth.astype(np.float32) / 1e4)
+    cv2.imwrite(str(tmp_path / "depth.png"), (depth // 256).astype(np.uint8))
+    boxed = [*command, "--box", "obj_000003,90,106,125,132"]
+    assert main([*boxed, "--depth", str(tmp_path / "depth.tiff")]) == 0
+    assert "note:" not in capsys.readouterr().err
+    assert main([*boxed, "--depth", str(tmp_path / "depth.png")]) == 2
+    assert "depth.png: expected depth of 16 bits or of floating point numbers, got 8 bits" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_written_is_refused_first(command, capsys, monkeypatch):
+    monkeypatch.setattr(Estimator, "estimate", lambda *arguments: pytest.fail("it was estimated"))
+    command[command.index("--output") + 1] = "poses.bmp"
+    assert main([*command, "--box", "obj_000003,90,106,125,132"]) == 2
+    assert "poses.bmp: expected a path ending in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("scale", ["0", "-0.001", "nan", "inf", "mm"])

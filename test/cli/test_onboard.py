@@ -4,6 +4,7 @@ import mesh_files
 import numpy as np
 import pytest
 import synthetic_bop
+import trimesh
 import yaml
 
 from flowpose_ros.cli.main import main
@@ -78,6 +79,21 @@ def test_a_mesh_of_a_bop_folder_is_in_millimetres_also_through_a_link(tmp_path, 
     assert f"for {tmp_path / 'models' / 'objects.yaml'}" in out
     entry = yaml.safe_load(snippet(out))["objects"]["obj_000003"]
     assert entry["file"] == "obj_000003.ply" and entry["unit"] == "mm"
+
+
+def test_one_mesh_of_a_folder_keeps_what_the_folder_says_of_it(tmp_path, capsys):
+    synthetic_bop.write_models(tmp_path / "models")
+    path = tmp_path / "models" / f"obj_{synthetic_bop.CAN:06d}.ply"
+    assert main(["onboard", str(path), "--output", str(tmp_path / "out")]) == 0
+    entry = yaml.safe_load(snippet(capsys.readouterr().out))["objects"][path.stem]
+    assert entry["id"] == synthetic_bop.CAN and len(entry["symmetries_continuous"]) == 1
+
+
+def test_an_origin_far_from_the_body_is_told(tmp_path, capsys):
+    trimesh.creation.box((80, 60, 40), transform=trimesh.transformations.translation_matrix((0, 3000, 0))).export(
+        tmp_path / "part.stl")
+    assert main(["onboard", str(tmp_path / "part.stl"), "--unit", "mm", "--output", str(tmp_path / "out")]) == 0
+    assert "part: its file's origin, whose pose is published, lies 3 m from its middle" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments, expected", [

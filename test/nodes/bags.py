@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import cv2
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from flowpose_ros.evaluation.bop_dataset import BopDataset
@@ -22,18 +23,24 @@ TYPES = {"/image": Image, "/camera_info": CameraInfo, "/depth": Image, "/detecti
 PERIOD_NS = 100_000_000
 
 
-def write_bag(path: Path, root: Path, plugin: StoragePlugin = StoragePlugin.SQLITE3, skip: str = "") -> list[int]:
-    """Write the images of a scene, stamped as the player stamps them, leaving out topic `skip`; their stamps."""
+def write_bag(path: Path, root: Path, plugin: StoragePlugin = StoragePlugin.SQLITE3, skip: str = "",
+              compressed: bool = False) -> list[int]:
+    """Write the images of a scene, stamped as the player stamps them, leaving out topic `skip`; their stamps. compressed:
+    as PNG on /image/compressed."""
     stamps = []
-    store = typestore_of(TYPES.values())
+    types = {("/image/compressed" if compressed and topic == "/image" else topic):
+             (CompressedImage if compressed and topic == "/image" else kind) for topic, kind in TYPES.items()}
+    store = typestore_of(types.values())
     with Writer(path, version=9, storage_plugin=plugin) as writer:
         connections = {topic: writer.add_connection(topic, type_name(kind), typestore=store)
-                       for topic, kind in TYPES.items() if topic != skip}
+                       for topic, kind in types.items() if topic != skip}
         for index, sample in enumerate(BopDataset(root).samples()):
             stamps.append(START_NS + index * PERIOD_NS)
             header = header_at(stamps[-1], "camera_optical")
             messages = {"/camera_info": camera_info_message(header, sample.frame),
                         "/image": image_message(header, sample.frame.image),
+                        "/image/compressed": CompressedImage(header=header, format="png", data=cv2.imencode(
+                            ".png", sample.frame.image[..., ::-1])[1].tobytes()),
                         "/depth": depth_message(header, sample.frame.depth),
                         "/detections": detections_message(header, sample.detections)}
             for order, (topic, message) in enumerate(messages.items()):

@@ -1,6 +1,7 @@
 """Bags through the real node and back into bags."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed: `make setup` installs it")
 pytest.importorskip("rosbags", reason="rosbags is not installed: `make setup` installs it")
 
+from geometry_msgs.msg import TransformStamped
 from nodes.bags import write_bag
 from nodes.scene import QUICK
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.rosbag2 import StoragePlugin
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
@@ -18,8 +20,9 @@ from vision_msgs.msg import Detection3DArray
 from flowpose_ros.cli.main import main
 from flowpose_ros.errors import BagError
 from flowpose_ros.evaluation.bop_dataset import BopDataset
-from flowpose_ros.nodes.bags import BagReader, BagWriter
+from flowpose_ros.nodes.bags import BagReader, BagWriter, Recorded
 from flowpose_ros.nodes.messages.poses import transform_matrix
+from flowpose_ros.nodes.replay_node import is_answer
 
 
 def read_all(path):
@@ -63,6 +66,44 @@ def test_replay_adds_poses_and_transforms(plugin, scene, tmp_path, ros_env, capf
         for detection, truth in zip(message.detections, sample.ground_truth):
             found = transform_matrix(detection.results[0].pose.pose)
             assert np.linalg.norm(found[:3, 3] - truth.T_cam_obj[:3, 3]) < 0.06
+
+
+def quick_replay(scene, *arguments):
+    quick = [word for name, value in QUICK.items() for word in ("--" + name.replace(".", "-"), str(value))]
+    return main(["replay", *map(str, arguments), "--objects", str(scene / "models"), *quick])
+
+
+def test_answers_of_a_run_before_are_left_out_and_other_transforms_kept(scene, tmp_path, ros_env, capfd):
+    write_bag(tmp_path / "clip", scene)
+    assert quick_replay(scene, tmp_path / "clip") == 0
+    assert quick_replay(scene, tmp_path / "clip_poses", "--output", tmp_path / "again") == 0
+    topics = [topic for topic, *_ in read_all(tmp_path / "again")]
+    assert (topics.count("/flowpose/poses"), topics.count("/tf")) == (3, 3)
+    arm, own = (TFMessage(transforms=[TransformStamped(child_frame_id=name)]) for name in ("gripper", "left/obj_000001_0"))
+    connection = SimpleNamespace(topic="/tf")
+    assert [is_answer(Recorded(connection, 0, serialize_message(message)), {"obj_000001_0"}) for message in (arm, own)] == [
+        False, True]
+
+
+def test_compressed_images_are_listened_to(scene, tmp_path, ros_env, capfd):
+    write_bag(tmp_path / "clip", scene, compressed=True)
+    assert quick_replay(scene, tmp_path / "clip", "--image-topic", "/image/compressed") == 0
+    assert "3 of 3 frames answered, 6 poses" in capfd.readouterr().out
+
+
+def test_a_replay_without_a_pose_says_why(scene, tmp_path, ros_env, capfd):
+    write_bag(tmp_path / "clip", scene)
+    assert quick_replay(scene, tmp_path / "clip", "--labels", "obj_000001", "--detections-topic", "/detections",
+                        "--score-threshold", "1.0") == 1
+    told = capfd.readouterr()
+    assert "3 of 3 frames answered, 0 poses" in told.out
+    assert "low_score: " in told.err and "unknown_class: " in told.err and "estimator.txt" in told.err
+
+
+def test_what_failed_before_any_answer_leaves_no_bag(scene, tmp_path, ros_env, capfd):
+    write_bag(tmp_path / "clip", scene)
+    assert main(["replay", str(tmp_path / "clip"), "--objects", str(tmp_path / "none")]) == 2
+    assert not (tmp_path / "clip_poses").exists()
 
 
 def fails_with(arguments, capfd):
