@@ -68,7 +68,7 @@ class LookMaker:
         for look in trail.looks:
             poses = look.T_cam_obj.double().numpy()
             error = [NOWHERE if T is None else farthest(model, pose, T) for pose in poses]
-            maps = (127 * evidence(target, look, options.fit).clamp(-1, 1)).round().to(torch.int8)
+            maps = (127 * evidence(target, look, options.fit)).round().to(torch.int8)
             found.append(Looks(maps, torch.tensor(error).float(), torch.full((len(error),), index)))
         return join(found)
 

@@ -20,7 +20,7 @@ FARTHEST = 0.25
 
 @torch.no_grad()
 def evidence(target: Target, look: Look, options: DepthOptions) -> torch.Tensor:
-    """Maps [B,CHANNELS,S/4,S/4] of a look, about [-1,1], as `networks.verifier` lists them; those of depth are 0 where
+    """Maps [B,CHANNELS,S/4,S/4] of a look, in [-1,1], as `networks.verifier` lists them; those of depth are 0 where
     there is none."""
     r, picture = look.views.rendering, look.picture
     cover = F.avg_pool2d(r.mask[:, None].float(), STRIDE)
@@ -31,7 +31,7 @@ def evidence(target: Target, look: Look, options: DepthOptions) -> torch.Tensor:
     parts = (picture - 0.5, r.rgb - 0.5, *edges, 40 * change * on_contour, 4 * on_contour, r.normal[:, 2:])
     maps = [cover, fine * (cover > 0.1), coarse * (cover > 0.1), place_map(look, cover),
             texture * (windows > 0), *(F.avg_pool2d(x, STRIDE) for x in parts), *depth_maps(target, look, options)]
-    return torch.cat(maps, 1)
+    return torch.cat(maps, 1).clamp(-1, 1)
 
 
 def similarities(source: torch.Tensor, query: torch.Tensor, side: int) -> torch.Tensor:

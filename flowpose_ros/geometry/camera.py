@@ -128,10 +128,14 @@ def inverse_intrinsics(K: torch.Tensor) -> torch.Tensor:
 
 
 def samples_per_side(crop: CropCamera, K: torch.Tensor) -> int:
-    """How many samples of an image with intrinsics K [3,3] or [B,3,3] each pixel of a crop takes the mean of, across
-    and down: so many as the image's pixels are smaller, at most 4."""
-    shrink = (K[..., 0, 0].max() / crop.K[:, 0, 0].min()).item()
-    return int(min(4, max(1, round(shrink))))
+    """How many samples of an image with intrinsics K [3,3] or [B,3,3] each pixel of the widest crop takes the mean of,
+    across and down."""
+    return max(_samples_of_each(crop, K))
+
+
+def _samples_of_each(crop: CropCamera, K: torch.Tensor) -> list[int]:
+    """The same for each crop: so many as the image's pixels are smaller, at most 4."""
+    return (K[..., 0, 0] / crop.K[:, 0, 0]).round().clamp(1, 4).int().tolist()
 
 
 def sample_crop(image: torch.Tensor, crop: CropCamera, K: torch.Tensor, mode: str = "bilinear",
@@ -139,17 +143,20 @@ def sample_crop(image: torch.Tensor, crop: CropCamera, K: torch.Tensor, mode: st
     """The crops [B,C,S,S] of one image [C,H,W] (or B images [B,C,H,W]); 0 outside the image.
 
     K [3,3] or [B,3,3] are the image's intrinsics. Minifying crops are low-passed by taking the
-    mean of several samples per crop pixel, so that fine texture does not alias: `per_side`, or as
-    `samples_per_side` says, which waits for a GPU; one where the mode is not bilinear.
+    mean of several samples per crop pixel, so that fine texture does not alias: `per_side`, or as many as
+    each crop needs, whichever others there are, which waits for a GPU; one where the mode is not bilinear.
     """
     B, S = crop.K.shape[0], crop.size
-    H_img_crop = crop_homography(crop, K.to(crop.K).expand(B, 3, 3))
-    height, width = image.shape[-2:]
-    images = image.expand(B, *image.shape[-3:])
+    K, images = K.to(crop.K).expand(B, 3, 3), image.expand(B, *image.shape[-3:])
     if mode != "bilinear":
         per_side = 1
     elif per_side is None:
-        per_side = samples_per_side(crop, K)
+        each = _samples_of_each(crop, K)
+        if len(set(each)) > 1:
+            return _sample_apart(image, crop, K, each)
+        per_side = each[0] if each else 1
+    H_img_crop = crop_homography(crop, K)
+    height, width = image.shape[-2:]
     offsets = [(i + 0.5) / per_side - 0.5 for i in range(per_side)]
     u, v = pixel_grid(S, S, image.device).reshape(-1, 2).unbind(1)
     total = 0
@@ -161,6 +168,16 @@ def sample_crop(image: torch.Tensor, crop: CropCamera, K: torch.Tensor, mode: st
             total = total + F.grid_sample(images, norm.reshape(B, S, S, 2).to(images.dtype), mode=mode,
                                           padding_mode="zeros", align_corners=False)
     return total / per_side ** 2
+
+
+def _sample_apart(image: torch.Tensor, crop: CropCamera, K: torch.Tensor, each: list[int]) -> torch.Tensor:
+    """Crops [B,C,S,S] of one image [C,H,W], or B, that need different numbers of samples."""
+    out = image.new_empty(len(each), image.shape[-3], crop.size, crop.size)
+    for per_side in sorted(set(each)):
+        rows = torch.tensor([i for i, count in enumerate(each) if count == per_side], device=image.device)
+        some = CropCamera(crop.K[rows], crop.R_crop_cam[rows], crop.size)
+        out[rows] = sample_crop(image if image.dim() == 3 else image[rows], some, K[rows], per_side=per_side)
+    return out
 
 
 def depth_to_crop(depth: torch.Tensor, crop: CropCamera, K: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from flowpose_ros.errors import GeometryError
-from flowpose_ros.geometry.camera import (back_project, check_intrinsics, crop_around, crop_homography,
+from flowpose_ros.geometry.camera import (CropCamera, back_project, check_intrinsics, crop_around, crop_homography,
                                           depth_to_crop, look_at, pixel_grid, project, sample_crop)
 
 K = torch.tensor([[500.0, 0, 319.5], [0, 480, 239.5], [0, 0, 1]])
@@ -50,6 +50,17 @@ def test_a_crop_of_the_pixel_grid_holds_the_pixels_places():
 def test_outside_the_image_a_crop_is_zero():
     crop = crop_around(torch.tensor([[0.9, 0.0, 1.0]]), torch.tensor([0.1]), 16)
     assert not sample_crop(torch.ones(3, 480, 640), crop, K).any()
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one image", "an image each"])
+def test_a_crop_is_the_same_whichever_others_there_are(several):
+    images = torch.rand(3, 3, 480, 640, generator=torch.Generator().manual_seed(0))
+    image = images if several else images[0]
+    together = crop_around(torch.tensor([[0.0, 0, 1], [0.1, 0, 1], [0, 0.1, 1]]), torch.tensor([0.4, 0.05, 0.12]), 64)
+    crops = sample_crop(image, together, K)
+    for i in range(3):
+        alone = CropCamera(together.K[i:i + 1], together.R_crop_cam[i:i + 1], 64)
+        torch.testing.assert_close(sample_crop(images[i] if several else image, alone, K)[0], crops[i])
 
 
 def test_depth_of_a_wall_is_along_the_crops_own_axis():
