@@ -18,6 +18,8 @@ from flowpose_ros.errors import FlowposeError
 from flowpose_ros.runtime.stop_request import StopRequest, end_now
 
 POLL_S = 0.1
+USAGE = """usage: ros2 run flowpose_ros NODE --ros-args [-p NAME:=VALUE ...] [--params-file FILE.yaml] [-r FROM:=TO ...]
+Parameters and topics of each node: docs/node.md; `ros2 param describe NODE NAME` says what one is for."""
 
 
 class RunningNode(Protocol):
@@ -43,6 +45,10 @@ def run_program(body: Callable[[StopRequest], None], args: Sequence[str] | None 
                 stop: StopRequest | None = None) -> int:
     """Run `body` with ROS initialised; the exit code: 0, or 2 with one line for a FlowposeError. Another exception goes
     on."""
+    words = list(sys.argv[1:] if args is None else args)
+    if {"-h", "--help"} & set(words[:words.index("--ros-args")] if "--ros-args" in words else words):
+        print(USAGE)
+        return 0
     stop = stop or StopRequest()
     # rclpy's own handlers would shut the context down under a worker that is about to publish.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)

@@ -18,6 +18,10 @@ class InputStatus:
     publishers: tuple[str, ...]
 
 
+BUSY_PATIENCE = 4.0
+"""A frame in work is given so many times the patience: several objects take a CPU many seconds."""
+
+
 class Watchdog:
     """Turns a silence of `patience_s` seconds into one line for each of its causes.
 
@@ -42,6 +46,8 @@ class Watchdog:
         if silent < self.patience_s:
             return None
         missing = tuple(i for i in inputs if i.needed and i.silent_s >= min(self.patience_s, silent))
+        if busy and not missing and silent < BUSY_PATIENCE * self.patience_s:
+            return None
         cause = (tuple((i.topic, i.publishers) for i in missing), busy)
         if cause in self._said:
             return None

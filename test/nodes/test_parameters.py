@@ -10,7 +10,7 @@ import rclpy
 from rclpy.parameter import Parameter
 
 from flowpose_ros.errors import OptionError
-from flowpose_ros.nodes.parameters import declare_options, read_options
+from flowpose_ros.nodes.parameters import declare_options, read_options, undeclared
 from flowpose_ros.options import check_options, option
 
 
@@ -83,3 +83,16 @@ def test_changes_are_checked_together_with_the_rest(node):
         read_options(node, Outer, [Parameter("mode", value="c")])
     with pytest.raises(OptionError, match="Inner.kind: expected one of x, y, got 'z'"):
         read_options(node, Outer, [Parameter("inner.kind", value="z")])
+
+
+def test_a_parameter_that_nothing_declares_is_named(ros_env):
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "-p", "slop:=0.1", "-p", "slpo:=0.1", "-p", "qos_overrides./image.subscription.depth:=3"],
+               context=context)
+    try:
+        node = rclpy.create_node("parameters", context=context)
+        declare_options(node, Outer)
+        assert undeclared(node) == ["slpo"]
+        node.destroy_node()
+    finally:
+        rclpy.try_shutdown(context=context)

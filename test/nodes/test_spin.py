@@ -37,6 +37,13 @@ sys.exit(spin.run(Failing))
 """
 
 
+@pytest.mark.parametrize("node", ["estimator_node", "bop_player_node", "evaluator_node", "replay_node"])
+def test_help_says_how_parameters_are_given(ros_env, node):
+    asked = subprocess.run([sys.executable, "-m", f"flowpose_ros.nodes.{node}", "--help"], env=ros_env,
+                           capture_output=True, text=True, timeout=60)
+    assert asked.returncode == 0 and "-p NAME:=VALUE" in asked.stdout
+
+
 @pytest.mark.parametrize("work", ["busy", "idle"])
 @pytest.mark.parametrize("what, code, told", [("lost", 2, "error: device cuda:0: expected an answer"),
                                               ("bug", 1, "ZeroDivisionError")])
