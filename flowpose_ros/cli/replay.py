@@ -15,15 +15,14 @@ from flowpose_ros.cli.dataset_flags import add_unit_flag
 from flowpose_ros.cli.option_flags import add_option_flags, options_from
 from flowpose_ros.errors import BagError
 from flowpose_ros.estimation.estimator import EstimatorOptions
-from flowpose_ros.nodes.bags import BagReader
-from flowpose_ros.nodes.options import NodeOptions
 from flowpose_ros.runtime.environment import private_ros_environment
+from flowpose_ros.runtime.node_options import NodeOptions
 from flowpose_ros.runtime.node_process import NodeProcess
 from flowpose_ros.runtime.replay_options import ReplayOptions
 
 POLL_S = 0.1
 EXIT_INCOMPLETE = 1
-OPENED = "waiting for"
+OPENED, COMPRESSED = "waiting for", "images are compressed"
 READ = re.compile(r"(\d+) of (\d+) messages")
 SUMMARY = re.compile(r"^(\d+) of (\d+) frames answered, (\d+) poses$", re.MULTILINE)
 LEFT_OUT = re.compile(r"\w+: \d+ left out.*")
@@ -56,13 +55,13 @@ def run(args: argparse.Namespace) -> int:
     if output.exists():
         raise BagError(f"{output}: expected a new folder to write to, got one that exists")
     replay = options_from(args, ReplayOptions, bag=str(args.bag.resolve()), output=str(output.resolve()))
-    node = options_from(args, NodeOptions, objects=str(args.objects.resolve()), object_unit=args.unit or "",
-                        image_transport=image_transport(args.bag, replay.image_topic))
-    estimator = asdict(node) | dotted(asdict(options_from(args, EstimatorOptions)))
+    given = options_from(args, NodeOptions, objects=str(args.objects.resolve()), object_unit=args.unit or "")
+    estimator = asdict(given) | dotted(asdict(options_from(args, EstimatorOptions)))
     logs, own = output.with_name(f"{output.name}_logs"), private_ros_environment()  # a replay must not move a robot's TF
     with NodeProcess("replay_node", logs / "replay.txt", asdict(replay), environment=own) as player:
         await_opened(player)
-        with NodeProcess("estimator_node", logs / "estimator.txt", estimator, environment=own) as node:
+        packed = {"image_transport": "compressed" if COMPRESSED in player.output else "raw"}
+        with NodeProcess("estimator_node", logs / "estimator.txt", estimator | packed, environment=own) as node:
             follow(player, node)
             for reason in LEFT_OUT.findall(node.output):
                 print(reason, file=sys.stderr)
@@ -74,15 +73,6 @@ def run(args: argparse.Namespace) -> int:
     if not poses:
         print(f"no pose came out (log: {node.log})", file=sys.stderr)
     return 0 if answered == frames and poses else EXIT_INCOMPLETE
-
-
-def image_transport(bag: Path, topic: str) -> str:
-    """How the images of a bag are packed, as the node has to listen to them; raises BagError for no bag."""
-    reader = BagReader(bag)
-    try:
-        return "compressed" if reader.topics.get(topic, "").endswith("/CompressedImage") else "raw"
-    finally:
-        reader.close()
 
 
 def dotted(values: dict, prefix: str = "") -> dict:

@@ -21,7 +21,6 @@ from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
 from flowpose_ros.estimation.memory import give_back_memory
 from flowpose_ros.nodes.diagnostics import Health, diagnostics
 from flowpose_ros.nodes.inputs import CameraInputs
-from flowpose_ros.nodes.options import NodeOptions
 from flowpose_ros.nodes.outputs import Outputs
 from flowpose_ros.nodes.parameters import declare_options, read_options, undeclared
 from flowpose_ros.nodes.pipeline import FramePipeline, Processed
@@ -30,6 +29,7 @@ from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.runtime.device import check_device
 from flowpose_ros.runtime.drop_log import DropLog
 from flowpose_ros.runtime.frame_assembler import IMAGE_LEFT_OUT, AssemblerOptions, Bundle
+from flowpose_ros.runtime.node_options import NodeOptions
 from flowpose_ros.runtime.threads import share_threads
 from flowpose_ros.runtime.timing import Rate, StageTimes
 from flowpose_ros.runtime.watchdog import Watchdog

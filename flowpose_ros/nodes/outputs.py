@@ -18,10 +18,10 @@ from flowpose_ros.nodes.messages.frames import image_message
 from flowpose_ros.nodes.messages.markers import MarkerMaker
 from flowpose_ros.nodes.messages.points import PointsMaker
 from flowpose_ros.nodes.messages.poses import detections_out, name_of, transforms_out
-from flowpose_ros.nodes.options import NodeOptions
 from flowpose_ros.nodes.pipeline import Processed
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.rendering.raycast import RaycastRenderer
+from flowpose_ros.runtime.node_options import NodeOptions
 
 DEPTH = 5
 

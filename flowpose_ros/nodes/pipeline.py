@@ -17,11 +17,11 @@ from flowpose_ros.nodes.messages.camera import Calibration, CalibrationReader
 from flowpose_ros.nodes.messages.detections import detections_in
 from flowpose_ros.nodes.messages.images import color_image, compressed_color_image, depth_image, label_image
 from flowpose_ros.nodes.messages.poses import publishable
-from flowpose_ros.nodes.options import NodeOptions
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEstimate
 from flowpose_ros.runtime.drop_log import DropLog
 from flowpose_ros.runtime.frame_assembler import Bundle
+from flowpose_ros.runtime.node_options import NodeOptions
 from flowpose_ros.tracking.association import InstanceNames
 from flowpose_ros.tracking.tracker import Tracker, TrackerOptions
 

@@ -123,7 +123,8 @@ class _Session:
 
     def connect(self) -> None:
         """Wait until the estimator is active and listens to everything."""
-        self._node.get_logger().info(f"waiting for {POSES}")
+        packing = "compressed" if any(i.message_type is CompressedImage for i in self._inputs.values()) else "raw"
+        self._node.get_logger().info(f"waiting for {POSES}; images are {packing}")
         self._spin_until(self._connected, float("inf"))
         self._spin_until(lambda: False, SETTLE_S)
 

@@ -14,11 +14,11 @@ from flowpose_ros.estimation.coarse_flow_vote import FlowVoteOptions
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.nodes.messages.frames import frame_messages, header_at
-from flowpose_ros.nodes.options import NodeOptions
 from flowpose_ros.nodes.pipeline import FramePipeline
 from flowpose_ros.records import Dropped, FrameResult
 from flowpose_ros.runtime.drop_log import DropLog
 from flowpose_ros.runtime.frame_assembler import Bundle
+from flowpose_ros.runtime.node_options import NodeOptions
 
 SECOND = 1_000_000_000
 
