@@ -75,6 +75,22 @@ def test_launch_files_describe_a_launch(path, installed):
     assert module.generate_launch_description().entities
 
 
+def test_the_parameter_file_decides_where_an_argument_is_not_given(installed):
+    from launch import LaunchContext
+
+    spec = importlib.util.spec_from_file_location("launch_file", REPOSITORY / "launch" / "estimator.launch.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for given in ({}, {"mode": "track", "rectified": "true"}):
+        context = LaunchContext()
+        defaults = {name: default or "" for name, (default, _) in module.ARGUMENTS.items()}
+        context.launch_configurations.update(defaults | {"objects": "mugs"} | given)
+        (node,) = module.estimator(context)
+        stated = {name.perform(context) if hasattr(name, "perform") else "".join(part.perform(context) for part in name)
+                  for name in node._Node__parameters[-1]}
+        assert stated == {"objects", *given}
+
+
 @pytest.fixture
 def launch(installed, ros_env, tmp_path):
     """`launch(file, **arguments)` starts a launch file as users do; it has ended when the test has."""
@@ -127,7 +143,7 @@ def test_the_middleware_gets_its_profile_before_any_program_starts():
     variable = r'"FASTDDS_DEFAULT_PROFILES_FILE"'
     assert re.search(rf"SetEnvironmentVariable\({variable}, EnvironmentVariable\(\s*{variable}, default_value=",
                      estimator.read_text())
-    assert "LaunchDescription([*declarations, profile, estimator])" in estimator.read_text()
+    assert "LaunchDescription([*declarations, profile, OpaqueFunction(" in estimator.read_text()
     for path in others:
         assert "LaunchDescription([*declarations, estimator, " in path.read_text(), path.name
 
