@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from flowpose_ros.cli.dataset_flags import add_dataset_flags, need_ground_truth, open_dataset, targets_of
+from flowpose_ros.cli.dataset_flags import add_dataset_flags, need_ground_truth, need_objects, open_dataset, targets_of
 from flowpose_ros.cli.evaluate import print_scores, score_with_progress
 from flowpose_ros.cli.option_flags import add_option_flags, options_from
 from flowpose_ros.cli.progress import warm_up_with_progress
@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     options = options_from(args, EstimatorOptions)
     dataset = open_dataset(args)
     targets = targets_of(args, dataset)
+    need_objects(dataset, targets or ())
     images = images_of(targets) if targets is not None else dataset.images
     source = detection_source(args.detections, dataset, targets)
     output = args.output or Path(result_file_name(f"flowpose-{options.coarse}-{options.refiner}",

@@ -46,7 +46,7 @@ def targets_of(args: argparse.Namespace, dataset: BopDataset) -> tuple[Target, .
     """
     named = None if args.targets is None else read_targets(args.targets)
     if named is not None:
-        check_targets(named, dataset)
+        need_images(dataset, named)
     if named is not None and all(target.obj_id is not None for target in named):
         return named
     if not dataset.has_ground_truth:
@@ -57,12 +57,16 @@ def targets_of(args: argparse.Namespace, dataset: BopDataset) -> tuple[Target, .
     return targets
 
 
-def check_targets(targets: Sequence[Target], dataset: BopDataset) -> None:
-    """Raise DatasetError unless the dataset has the images and objects of all targets."""
-    images = set(dataset.images)
+def need_images(dataset: BopDataset, targets: Sequence[Target]) -> None:
+    """Raise DatasetError unless the dataset has the images of all targets."""
+    missing = sorted(set(images_of(targets)) - set(dataset.images))
+    if missing:
+        raise DatasetError(f"{dataset.root / dataset.split}: expected image {missing[0]} of the targets, got none")
+
+
+def need_objects(dataset: BopDataset, targets: Sequence[Target]) -> None:
+    """Raise DatasetError unless the dataset has meshes of the objects of all targets."""
     for target in targets:
-        if target.image_id not in images:
-            raise DatasetError(f"{dataset.root / dataset.split}: expected image {target.image_id} of the targets, got none")
         if target.obj_id is not None and str(target.obj_id) not in dataset.catalogue:
             raise DatasetError(f"{dataset.root}: image {target.image_id} of the targets: expected one of the objects "
                                f"{', '.join(dataset.catalogue.labels)}, got {target.obj_id}")
