@@ -22,6 +22,7 @@ from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEst
 from flowpose_ros.tracking.association import lowest_free
 from flowpose_ros.tracking.frame_trail import FrameTrail
 from flowpose_ros.tracking.motion import Motion
+from flowpose_ros.tracking.rejections import Rejections
 from flowpose_ros.tracking.track import Track, match_detections, overlap
 
 TWIN, TWIN_OVERLAP = 0.4, 0.5
@@ -43,8 +44,8 @@ class TrackerOptions:
     find_quality: float = option(0.6, "least confirmation that begins a track or finds it again", low=0.0, high=1.0)
     forget_s: float = option(10.0, "a track that no frame confirms for so long is forgotten, seconds", low=0.0,
                              high=3600.0)
-    audit_s: float = option(1.0, "a track that is detected is judged again after so long, seconds", low=0.0,
-                            high=3600.0)
+    audit_s: float = option(1.0, "a track that is detected is judged again after so long, and a detection that led to no "
+                                 "track tried again, seconds", low=0.0, high=3600.0)
     doubt_score: float = option(0.6, "a track with a lower score is estimated again, after audit_s and then ever more rarely",
                                 low=0.0, high=1.0)
     min_overlap: float = option(0.3, "least overlap of boxes by which a track explains a detection", low=0.0, high=1.0)
@@ -67,6 +68,7 @@ class Tracker:
         self._renderers = {"follow": estimator.renderer(), "absorb": estimator.renderer()}
         self._follower = Follower(estimator.networks)
         self._trail = FrameTrail()
+        self._rejections = Rejections()
         self._lock = threading.Lock()
         self._tracks: dict[tuple[str, int], Track] = {}
         self._age = 0
@@ -82,6 +84,7 @@ class Tracker:
         with self._lock:
             self._tracks.clear()
             self._age += 1
+            self._rejections.clear()
 
     # The following thread
 
@@ -151,7 +154,7 @@ class Tracker:
 
     def absorb(self, frame: Frame, detections: Sequence[Detection]) -> tuple[Dropped, ...]:
         """Begin tracks for the detections of a frame that no track explains, one after the other; tracks that are
-        explained are judged again. Returns the detections that led to no track, with the reason."""
+        explained are judged again. A detection that has led to no track is tried again ever more rarely. Returns the detections that led to no track, with the reason."""
         age = self._age
         dropped: list[Dropped] = []
         self._trail.start()
@@ -160,11 +163,14 @@ class Tracker:
                 if doubted is not None:
                     self._change(doubted.key, lambda current: current.retried(frame.stamp_ns))
                 result = self._estimator.estimate(frame, [detection])
-                dropped += result.dropped
+                in_vain = list(result.dropped)
                 for estimate in result.estimates:
                     problem = self._begin(frame, estimate, doubted, age)
                     if problem:
-                        dropped.append(Dropped(detection, "track_not_begun", f"{detection.label}: {problem}"))
+                        in_vain.append(Dropped(detection, "track_not_begun", f"{detection.label}: {problem}"))
+                if in_vain and doubted is None and age == self._age:
+                    self._rejections.add(detection, frame.stamp_ns)
+                dropped += in_vain
         finally:
             self._trail.stop()
         return tuple(dropped)
@@ -177,7 +183,8 @@ class Tracker:
         work: list[tuple[Detection, Track | None]] = []
         for i, detection in enumerate(detections):
             if i not in explained:
-                work.append((detection, None))
+                if not self._rejections.wait(detection, frame.stamp_ns, self.options.audit_s):
+                    work.append((detection, None))
             else:
                 track = tracks[explained[i]]
                 if self._audit(frame, track) < self.options.doubt_score and self._due(frame, track):

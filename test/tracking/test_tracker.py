@@ -238,6 +238,22 @@ def test_a_track_that_stays_doubtful_is_estimated_again_ever_more_rarely(estimat
     assert len(tracker.tracks) == 3
 
 
+def test_a_second_box_on_an_object_is_estimated_ever_more_rarely_and_what_is_new_at_once(estimator, clip, monkeypatch):
+    tracker, estimate, estimated = begun(estimator, clip[0], audit_s=100.0), estimator.estimate, []
+    tracker.options = replace(tracker.options, audit_s=0.1)
+    first = told(clip[0])
+    monkeypatch.setattr(estimator, "judge", lambda frame, label, T: 0.9)
+    monkeypatch.setattr(estimator, "estimate", lambda frame, found: estimated.append(found[0].label) or estimate(frame, found))
+    for n in range(1, 9):
+        frame = replace(clip[0].frame, stamp_ns=clip[0].frame.stamp_ns + n * STEP_NS)
+        dropped = tracker.absorb(frame, [first[0], first[0]])
+        assert len(tracker.tracks) == 3 and all("found again" in d.detail for d in dropped)
+    assert estimated == 4 * ["obj_000001"]  # after one, two and four tenths of a second
+    tracker.reset()
+    tracker.absorb(frame, first[:1])
+    assert len(tracker.tracks) == 1
+
+
 def test_a_good_track_is_judged_good_before_it_was_followed_into_the_frame(estimator, clip):
     tracker = begun(estimator, clip[0], audit_s=0.0)
     tracker.absorb(clip[3].frame, told(clip[3]))
