@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     estimator = Estimator(catalogue, options)
     warm_up_with_progress(estimator)
     result = estimator.estimate(frame, detections)
-    for line in doubts(frame, result):
+    for line in doubts(frame, catalogue, result):
         print(f"note: {line}", file=sys.stderr)
     print(_as_json(result) if args.json else _as_table(result))
     write_image(picture, _overlay(frame, catalogue, result))
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if result.dropped else 0
 
 
-def doubts(frame: Frame, result: FrameResult) -> list[str]:
+def doubts(frame: Frame, catalogue: Catalogue, result: FrameResult) -> list[str]:
     """What in the input is probably not as it was meant, in words."""
     height, width = frame.image.shape[:2]
     lines = []
@@ -90,7 +90,7 @@ def doubts(frame: Frame, result: FrameResult) -> list[str]:
         left, top, right, bottom = estimate.detection.box.round().astype(int).clip(0)
         measured = frame.depth[top:bottom + 1, left:right + 1]
         middle = float(np.median(measured[measured > 0])) if (measured > 0).any() else 0.0
-        z = float(estimate.T_cam_obj[2, 3])
+        z = float(estimate.T_cam_obj[2, :3] @ catalogue[estimate.label].mesh.center + estimate.T_cam_obj[2, 3])
         if middle and not 1 / FAR_OFF < z / middle < FAR_OFF:
             lines.append(f"{estimate.label}: the depth image says {middle:.3g} m in its box, its pose {z:.3g} m: is "
                          "--depth-scale right?")
