@@ -24,7 +24,7 @@ from flowpose_ros.evaluation.output_paths import make_folder, make_room_for
 from flowpose_ros.evaluation.report import write_report
 from flowpose_ros.evaluation.results import ResultRow, result_file_name, write_results
 from flowpose_ros.evaluation.score_tables import timing_table
-from flowpose_ros.evaluation.targets import Target, images_of
+from flowpose_ros.evaluation.targets import Target, images_of, with_objects
 from flowpose_ros.records import Detection
 
 DetectionSource = Callable[[ImageId], ImageDetections]
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     read = set(outcome.images)
     evaluation, scored = None, [target for target in targets or () if target.image_id in read]
     if dataset.has_ground_truth and scored:
-        evaluation = score_with_progress(dataset, outcome.rows, scored)
+        evaluation = score_with_progress(dataset, outcome.rows, with_objects(scored, dataset))
         if len(outcome.images) < len(images):
             print(f"scores without the {len(images) - len(outcome.images)} of {len(images)} images that could not be read")
         print_scores(evaluation)
@@ -103,8 +103,8 @@ def run(args: argparse.Namespace) -> int:
 def detection_source(detections: str, dataset: BopDataset, targets: Sequence[Target] | None) -> DetectionSource:
     """Where the detections of an image come from: its ground truth ("gt") or a file.
 
-    Of a file only the best detections of what the targets ask for are used; those of objects or images that
-    the dataset does not have are counted and printed.
+    Only what the targets ask for is used, of a file the best detections; those of objects or images that the dataset
+    does not have are counted and printed.
     Raises DatasetError when the ground truth is missing or the file unusable.
     """
     wanted: dict[ImageId, dict[str, int]] = defaultdict(dict)

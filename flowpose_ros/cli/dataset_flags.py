@@ -40,18 +40,14 @@ def open_dataset(args: argparse.Namespace) -> BopDataset:
 
 
 def targets_of(args: argparse.Namespace, dataset: BopDataset) -> tuple[Target, ...] | None:
-    """The targets that the flags name, else those of the ground truth, else None; raises DatasetError for no target.
-
-    Where they name images alone, the ground truth says what is in them, if there is any.
-    """
-    named = None if args.targets is None else read_targets(args.targets)
-    if named is not None:
-        need_images(dataset, named)
-    if named is not None and all(target.obj_id is not None for target in named):
-        return named
+    """The targets that the flags name, else those of the ground truth, else None; raises DatasetError for no target."""
+    if args.targets is not None:
+        targets = read_targets(args.targets)
+        need_images(dataset, targets)
+        return targets
     if not dataset.has_ground_truth:
-        return named
-    targets = targets_from_ground_truth(dataset, None if named is None else images_of(named))
+        return None
+    targets = targets_from_ground_truth(dataset)
     if not targets:
         raise DatasetError(f"{dataset.root / dataset.split}: expected visible objects in scene_gt.json, got none")
     return targets

@@ -14,7 +14,7 @@ from flowpose_ros.evaluation.report import write_report
 from flowpose_ros.evaluation.results import HEADER, NO_TIME, ResultRow, read_results
 from flowpose_ros.evaluation.score_tables import object_table, summary_table, timing_table
 from flowpose_ros.evaluation.scores import Evaluation, evaluate
-from flowpose_ros.evaluation.targets import Target, images_of
+from flowpose_ros.evaluation.targets import Target, images_of, with_objects
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = open_dataset(args)
     need_ground_truth(dataset, "evaluation")
     rows = read_results(args.csv)
-    targets = targets_of(args, dataset)
+    targets = with_objects(targets_of(args, dataset), dataset)
     evaluation = score_with_progress(dataset, rows, targets)
     timings = {"image (time column)": _image_times(rows)}
     print_scores(evaluation)

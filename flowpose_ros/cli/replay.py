@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
         packed = {"image_transport": "compressed" if COMPRESSED in player.output else "raw"}
         with NodeProcess("estimator_node", logs / "estimator.txt", estimator | packed, environment=own) as node:
             follow(player, node)
-            for reason in LEFT_OUT.findall(node.output):
-                print(reason, file=sys.stderr)
+    for reason in LEFT_OUT.findall(node.output):
+        print(reason, file=sys.stderr)
     summary = SUMMARY.search(player.output)
     if summary is None:
         raise BagError(f"the replay ended without a summary (log: {player.log})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,12 @@ def targets_from_ground_truth(dataset: BopDataset, images: Iterable[ImageId] | N
                          if truth.visib_fract >= MIN_VISIBILITY)
         targets += [Target(image_id, obj_id, count) for obj_id, count in sorted(counts.items())]
     return tuple(targets)
+
+
+def with_objects(targets: Sequence[Target], dataset: BopDataset) -> tuple[Target, ...]:
+    """The targets, with what the ground truth has in place of those that name images alone."""
+    alone = [target.image_id for target in targets if target.obj_id is None]
+    return (*(target for target in targets if target.obj_id is not None), *targets_from_ground_truth(dataset, alone))
 
 
 def images_of(targets: Iterable[Target]) -> tuple[ImageId, ...]:

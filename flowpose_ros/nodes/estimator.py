@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -137,8 +138,11 @@ class EstimatorNode(LifecycleNode):
         return TransitionCallbackReturn.FAILURE
 
     def close(self) -> bool:
-        """Stop for good; whether the worker has ended."""
-        return self._stop_working()
+        """Stop for good, and tell what was left out since it was told last; whether the worker has ended."""
+        ended = self._stop_working()
+        for line in self.drops.news(math.inf):
+            self.get_logger().warning(line)
+        return ended
 
     # What the services ask for
 

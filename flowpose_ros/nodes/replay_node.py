@@ -77,7 +77,10 @@ def is_answer(message: Recorded, names: set[str]) -> bool:
         return True
     if message.connection.topic != TF or not names:
         return False
-    children = [transform.child_frame_id for transform in deserialize_message(message.data, TFMessage).transforms]
+    try:
+        children = [transform.child_frame_id for transform in deserialize_message(message.data, TFMessage).transforms]
+    except Exception:  # what the type support raises is not documented; what cannot be read is not ours
+        return False
     return all(child.endswith(tuple(names)) for child in children)
 
 

@@ -23,9 +23,10 @@ def test_truth_scores_one_and_the_report_is_written(bop_root, csv, tmp_path, cap
     assert (tmp_path / "report" / "index.html").is_file()
 
 
-def test_targets_choose_the_images(bop_root, csv, tmp_path, capsys):
+@pytest.mark.parametrize("asked", [{"obj_id": synthetic_bop.BOX, "inst_count": 2}, {}], ids=["objects", "images alone"])
+def test_targets_choose_the_images(bop_root, csv, tmp_path, capsys, asked):
     targets = tmp_path / "targets.json"
-    targets.write_text(json.dumps([{"scene_id": 2, "im_id": 4, "obj_id": synthetic_bop.BOX, "inst_count": 2}]))
+    targets.write_text(json.dumps([{"scene_id": 2, "im_id": 4, **asked}]))
     assert main(["evaluate", str(csv), str(bop_root), "--targets", str(targets)]) == 0
     assert "obj_000007" not in capsys.readouterr().out
 
