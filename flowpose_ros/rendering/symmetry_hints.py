@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import open3d as o3d
@@ -27,6 +27,9 @@ SAME_COLOUR = 0.05
 """Mean difference of colour, sRGB in [0,1], under which a motion leaves an object looking the same. Scans of plain
 things come to 0.045 at most, print that lies elsewhere to 0.06 and more."""
 SAME_AXIS_COS = np.cos(np.radians(5))
+SAME_MOTION = np.radians(8)
+MOST_MOTIONS = 30
+"""A cube has 23 beside the identity."""
 
 
 def symmetry_hints(mesh: Mesh, renderer: RaycastRenderer,
@@ -35,7 +38,8 @@ def symmetry_hints(mesh: Mesh, renderer: RaycastRenderer,
 
     tolerances: share of surface points -> how far they may miss the surface, in diameters.
 
-    Not always the whole group: only turns of 1/2 to 1/6 of a circle and full revolutions are tried.
+    Not always the whole group: only turns of 1/2 to 1/6 of a circle and full revolutions, and what follows from them,
+    are tried.
     """
     points = mesh.surface_points(SURFACE_POINTS)
     discrete, revolutions, found = [], [], []
@@ -51,8 +55,26 @@ def symmetry_hints(mesh: Mesh, renderer: RaycastRenderer,
             discrete.extend(axis.rotations(np.arange(1, fold) * 2 * np.pi / fold))
     if len(revolutions) > 1:  # a sphere: two axes say all
         return SymmetryGroup(np.zeros((0, 4, 4)), tuple(revolutions[:2]))
-    # Beside an axis of revolution, one flip says all.
-    return SymmetryGroup(np.array(discrete[:1] if revolutions else discrete).reshape(-1, 4, 4), tuple(revolutions))
+    if revolutions:  # one flip beside it says all
+        return SymmetryGroup(np.array(discrete[:1]).reshape(-1, 4, 4), tuple(revolutions))
+    return SymmetryGroup(_with_products(discrete, lambda S: _fits(mesh, renderer, points, S, tolerances)))
+
+
+def _with_products(motions: list[np.ndarray], fits: Callable[[np.ndarray], bool]) -> np.ndarray:
+    """Motions [n,4,4] with what they come to one after the other, where it fits, too: half turns of a square about its
+    diagonals follow from those about its sides. Motions nearer to each other than SAME_MOTION are one."""
+    group, waiting = [np.eye(4), *motions], [a @ b for a in motions for b in motions]
+    while waiting and len(group) <= MOST_MOTIONS:
+        S = waiting.pop(0)
+        if not any(_angle(S, known) < SAME_MOTION for known in group) and fits(S):
+            waiting += [S @ known for known in group[1:]] + [known @ S for known in group[1:]]
+            group.append(S)
+    return np.array(group[1:]).reshape(-1, 4, 4)
+
+
+def _angle(a: np.ndarray, b: np.ndarray) -> float:
+    """Angle in radians between the rotations of two motions [4,4]."""
+    return float(np.arccos(np.clip((np.sum(a[:3, :3] * b[:3, :3]) - 1) / 2, -1, 1)))
 
 
 def coloured_alike(mesh: Mesh, group: SymmetryGroup, renderer: RaycastRenderer) -> SymmetryGroup:

@@ -32,6 +32,16 @@ def test_a_box_has_three_half_turns(turn, tmp_path):
     np.testing.assert_allclose(np.trace(group.discrete, axis1=1, axis2=2), 0, atol=1e-9)
 
 
+@pytest.mark.parametrize("sides, count", [((0.06, 0.06, 0.03), 7), ((0.05, 0.05, 0.05), 23)], ids=["square", "cube"])
+def test_what_follows_from_the_turns_about_the_axes_belongs_to_the_group(sides, count, tmp_path):
+    group = hints_of(trimesh.creation.box(sides), tmp_path)
+    assert len(group.discrete) == count and fixes(group, MIDDLE)
+    # None is another's twin, and each of two after each other is one of them.
+    R = group.transforms()[:, :3, :3]
+    alike = np.einsum("aij,bjk,cik->abc", R, R, R) > 3 - 1e-6
+    assert alike.sum(2).min() == alike.sum(2).max() == 1
+
+
 @pytest.mark.parametrize("turn", [0.0, 0.8])
 def test_a_cylinder_has_an_axis_and_a_flip(turn, tmp_path):
     group = hints_of(trimesh.creation.cylinder(0.03, 0.1), tmp_path, turn)
