@@ -6,8 +6,8 @@ run, and how many times the fastest each takes.
     python benchmark/combinations.py --synthetic 40 --depth off
 
 With several seeds the scores are their mean, and the lowest and highest of the first score are told: where one object
-in forty is 0.025, they tell what chance does. A dataset's annotated boxes are its detections. Synthetic scenes are of objects that nothing is trained on; their score
-is the average recall by MSSD.
+in forty is 0.025, they tell what chance does. A dataset's annotated boxes are its detections. Synthetic scenes are of
+objects that nothing is trained on; their score is the average recall by MSSD.
 """
 
 from __future__ import annotations

@@ -154,7 +154,8 @@ class Tracker:
 
     def absorb(self, frame: Frame, detections: Sequence[Detection]) -> tuple[Dropped, ...]:
         """Begin tracks for the detections of a frame that no track explains, one after the other; tracks that are
-        explained are judged again. A detection that has led to no track is tried again ever more rarely. Returns the detections that led to no track, with the reason."""
+        explained are judged again. Returns the detections that led to no track, with the reason; these are tried again
+        ever more rarely."""
         age = self._age
         dropped: list[Dropped] = []
         self._trail.start()

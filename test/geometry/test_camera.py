@@ -74,7 +74,8 @@ def test_depth_of_a_wall_is_along_the_crops_own_axis():
 
 
 @pytest.mark.parametrize("change, said", [
-    ((0, 0, -500), "focal"), ((0, 0, np.nan), "finite"), ((1, 0, 3), "triangular"), ((0, 1, 3), "without skew"), ((0, 2, 5000), "principal"),
+    ((0, 0, -500), "focal"), ((0, 0, np.nan), "finite"), ((1, 0, 3), "triangular"), ((0, 1, 3), "without skew"),
+    ((0, 2, 5000), "principal"),
     ((0, 0, 63.9), "64 to 64000 pixels for an image 640 wide, got fx=63.9"), ((1, 1, 1e6), "fy=1000000"),
 ])
 def test_unusable_intrinsics_are_named(change, said):
