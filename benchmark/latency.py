@@ -34,7 +34,7 @@ from flowpose_ros.evaluation.bop_dataset import BopDataset, Sample  # noqa: E402
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
 from flowpose_ros.nodes.messages.frames import frame_messages, header_at, stamp_ns  # noqa: E402
 from flowpose_ros.nodes.spin import listening  # noqa: E402
-from flowpose_ros.runtime.environment import local_ros_environment  # noqa: E402
+from flowpose_ros.runtime.environment import private_ros_environment  # noqa: E402
 from flowpose_ros.runtime.node_process import NodeProcess  # noqa: E402
 
 DETECTED_EVERY = 10
@@ -119,7 +119,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--depth", choices=("auto", "off"), default="auto")
     args = parser.parse_args()
-    os.environ.update(local_ros_environment(), ROS_DOMAIN_ID=str(1 + os.getpid() % 100))
+    os.environ.update(private_ros_environment())
     try:
         dataset = BopDataset(args.dataset)
         samples = list(dataset.samples([i for i in dataset.images if i.scene_id == args.scene]))

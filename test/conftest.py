@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flowpose_ros.runtime.environment import local_ros_environment
+from flowpose_ros.runtime.environment import private_ros_environment
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -29,10 +29,9 @@ def ros_env(tmp_path_factory):
     It is also set for the test process, whose own rclpy contexts must meet those processes.
     """
     pytest.importorskip("rclpy", reason="rclpy is not installed: `make setup` installs it")
-    domain = {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100)}  # below 102, which is safe on Linux
     logs = {"ROS_LOG_DIR": str(tmp_path_factory.mktemp("ros_log"))}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**local_ros_environment(), **domain, **logs}.items():
+        for name, value in {**private_ros_environment(), **logs}.items():
             patch.setenv(name, value)
         yield dict(os.environ)
 

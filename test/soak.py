@@ -29,7 +29,7 @@ from tqdm import tqdm  # noqa: E402
 from flowpose_ros.evaluation.table import format_table  # noqa: E402
 from flowpose_ros.nodes.diagnostics import memory_bytes  # noqa: E402
 from flowpose_ros.nodes.spin import listening  # noqa: E402
-from flowpose_ros.runtime.environment import local_ros_environment  # noqa: E402
+from flowpose_ros.runtime.environment import private_ros_environment  # noqa: E402
 from flowpose_ros.runtime.node_process import NodeProcess  # noqa: E402
 
 FAULT_SHARE = 0.1
@@ -134,7 +134,7 @@ class FailingCamera:
 
 def soak(dataset: Path, seconds: float, rate: float, mode: str, seed: int, output: Path) -> list[str]:
     """Run node and camera for so long; the broken promises in words."""
-    os.environ.update(local_ros_environment(), ROS_DOMAIN_ID=str(1 + os.getpid() % 100))
+    os.environ.update(private_ros_environment())
     parameters = {"objects": str(dataset / "models"), "mode": mode, "depth": "auto", "masks": "auto"}
     with listening("soak") as client, NodeProcess("estimator_node", output / "estimator.txt", parameters) as node:
         watch, camera = Watch(), Camera(client, dataset)

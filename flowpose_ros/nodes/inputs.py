@@ -40,9 +40,8 @@ class CameraInputs:
         if on_detections is not None:
             self._lanes = [(FrameAssembler(assembler, depth, detections=False), on_bundle), (whole, on_detections)]
         self._assembler = self._lanes[0][0]
-        if info is not None:
-            for lane, _ in self._lanes:
-                lane.know_info(info)
+        for lane, _ in self._lanes:
+            lane.info = info
         self._node = node
         self._heard: dict[Stream, float] = {}
         raw = image_transport == "raw"

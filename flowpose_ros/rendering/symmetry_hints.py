@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import open3d as o3d
 
+from flowpose_ros.geometry.rotations import angles_between
 from flowpose_ros.geometry.symmetry import SymmetryAxis, SymmetryGroup
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.rendering.raycast import RaycastRenderer
@@ -66,15 +67,10 @@ def _with_products(motions: list[np.ndarray], fits: Callable[[np.ndarray], bool]
     group, waiting = [np.eye(4), *motions], [a @ b for a in motions for b in motions]
     while waiting and len(group) <= MOST_MOTIONS:
         S = waiting.pop(0)
-        if not any(_angle(S, known) < SAME_MOTION for known in group) and fits(S):
+        if angles_between(S[None, :3, :3], np.array(group)[:, :3, :3]).min() >= SAME_MOTION and fits(S):
             waiting += [S @ known for known in group[1:]] + [known @ S for known in group[1:]]
             group.append(S)
     return np.array(group[1:]).reshape(-1, 4, 4)
-
-
-def _angle(a: np.ndarray, b: np.ndarray) -> float:
-    """Angle in radians between the rotations of two motions [4,4]."""
-    return float(np.arccos(np.clip((np.sum(a[:3, :3] * b[:3, :3]) - 1) / 2, -1, 1)))
 
 
 def coloured_alike(mesh: Mesh, group: SymmetryGroup, renderer: RaycastRenderer) -> SymmetryGroup:

@@ -29,7 +29,7 @@ def local_ros_environment():
 
 def private_ros_environment():
     """As `local_ros_environment`, on a domain that is not the user's: no TF and no /clock of these programs reaches a
-    robot."""
+    robot. Domains below 102 are safe on Linux."""
     users, own = int(os.environ.get("ROS_DOMAIN_ID") or 0), 1 + os.getpid() % 100
     private = {"ROS_DOMAIN_ID": str(own if own != users else 101), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     if os.environ.get("ROS_DISTRO") == "humble":  # which does not know the range

@@ -86,7 +86,8 @@ class FrameAssembler:
         self._detections = detections
         self.options = options
         self._modes = {Stream.DEPTH: depth, Stream.MASKS: masks}
-        self._info: Any = None
+        self.info: Any = None
+        """The latest camera_info; one that came before this assembler was there may be given."""
         self._queues = {stream: _Queue() for stream in Stream if stream is not Stream.INFO}
         self._newest: dict[Stream, int] = {}
         self._taken: dict[Stream, int] = {}
@@ -99,7 +100,7 @@ class FrameAssembler:
         if self._modes.get(stream) == "off" or stream is Stream.DETECTIONS and not self._detections:
             return None
         if stream is Stream.INFO:  # calibration hardly changes, and some publish it once or unstamped
-            self._info = message
+            self.info = message
             return self._complete()
         if stamp_ns <= 0:
             self.drops[f"{stream.value}_without_stamp"] += 1
@@ -124,15 +125,6 @@ class FrameAssembler:
             queue.remove_first()
         return bundle
 
-    def know_info(self, message: Any) -> None:
-        """Take a camera_info that came before this assembler was there."""
-        self._info = message
-
-    @property
-    def info(self) -> Any:
-        """The latest camera_info, or None."""
-        return self._info
-
     @property
     def _slop(self) -> int:
         return nanoseconds(self.options.slop_s)
@@ -153,14 +145,14 @@ class FrameAssembler:
     def _complete(self) -> Bundle | None:
         """The newest image that has all it needs: camera_info, detections and, where awaited, depth and masks."""
         images = self._queues[Stream.IMAGE]
-        if self._info is None:
+        if self.info is None:
             return None
         for i, detected_ns, detections in self._detected():
             stamp = images.stamps[i]
             depth, masks = (self._queues[extra].item_at(stamp, self._slop) for extra in EXTRAS)
             if any(found is None and self._may_come(extra, stamp) for extra, found in zip(EXTRAS, (depth, masks))):
                 continue
-            bundle = Bundle(stamp, images.items[i], self._info, detections, depth, masks, self.epoch)
+            bundle = Bundle(stamp, images.items[i], self.info, detections, depth, masks, self.epoch)
             self._take(stamp, detected_ns)
             return bundle
         return None
@@ -197,7 +189,7 @@ class FrameAssembler:
 
     def _missing(self, image_stamp: int) -> str:
         """What an image still lacks, or that a newer one was preferred."""
-        if self._info is None:
+        if self.info is None:
             return "no_camera_info"
         if self._detections and self._queues[Stream.DETECTIONS].nearest(image_stamp, self._slop) is None:
             return "no_detections"
