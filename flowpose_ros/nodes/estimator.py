@@ -35,6 +35,7 @@ from flowpose_ros.runtime.threads import share_threads
 from flowpose_ros.runtime.timing import Rate, StageTimes
 from flowpose_ros.runtime.watchdog import Watchdog
 from flowpose_ros.runtime.worker import Worker
+from flowpose_ros.runtime.workers import Workers
 from flowpose_ros.tracking.tracker import TrackerOptions
 
 STOP_S = 3.0
@@ -75,9 +76,8 @@ class EstimatorNode(LifecycleNode):
         self._pipeline: FramePipeline | None = None
         self._outputs: Outputs | None = None
         self._inputs: CameraInputs | None = None
-        self._worker: Worker[Bundle, Processed] | None = None
-        self._absorber: Worker[Bundle, bool] | None = None
-        self._left: list[Worker] = []
+        self._workers: Workers | None = None
+        self._left: Workers | None = None
         self._failure = FlowposeError("the node could not be activated; the log above says why")
         self._lost: DeviceLostError | None = None
         self._requests = Services(self)
@@ -164,7 +164,7 @@ class EstimatorNode(LifecycleNode):
     @property
     def active(self) -> bool:
         """Whether it listens and estimates."""
-        return self._worker is not None
+        return self._workers is not None
 
     def reload(self) -> None:
         """Load again once what is in work is answered; raises FlowposeError, and then the old objects stay in use."""
@@ -172,8 +172,7 @@ class EstimatorNode(LifecycleNode):
             raise FlowposeError("expected a configured node; configuring reads the objects")
         active = self.active
         self._close_inputs()
-        until = time.monotonic() + RELOAD_S
-        if not all(worker.slot.wait_idle(max(0.0, until - time.monotonic())) for worker in self._workers() if worker.alive):
+        if active and not self._workers.wait_idle(RELOAD_S):
             self._open_inputs()
             raise FlowposeError(f"the frame in work did not end within {RELOAD_S:.0f} s")
         try:
@@ -193,13 +192,13 @@ class EstimatorNode(LifecycleNode):
     def _offer(self, bundle: Bundle) -> None:
         if not self._requests.wants_frame():
             self.drops.add("switched_off", "~/enable switches estimation on")
-        elif self._worker.slot.put(bundle) is not None:
+        elif self._workers["frames"].slot.put(bundle) is not None:
             self.drops.add("replaced_by_newer", "the estimator is slower than the camera")
 
     def _offer_detections(self, bundle: Bundle) -> None:
         if self._requests.enabled:
             # Newer detections show the same objects: the older ones are no loss.
-            self._absorber.slot.put(bundle)
+            self._workers["detections"].slot.put(bundle)
 
     def _process(self, bundle: Bundle) -> Processed:
         return self._pipeline.process(bundle)
@@ -213,7 +212,7 @@ class EstimatorNode(LifecycleNode):
         self._rate.tick()
         self._answered += 1
         self._memory_short["frames"] = processed.memory_short
-        if processed.estimates or self._absorber is None:
+        if processed.estimates or self.options.mode != "track":
             self._watchdog.result(time.monotonic())
 
     def _absorb(self, bundle: Bundle) -> bool:
@@ -252,12 +251,14 @@ class EstimatorNode(LifecycleNode):
 
     def _start_working(self) -> None:
         """Begin to listen and to work; raises FlowposeError while a frame from before is still in work."""
-        self._left = [worker for worker in self._left if worker.alive]
-        if self._left:
+        if self._left is not None and self._left.alive:
             raise FlowposeError("the frame that was in work when the node was deactivated has not ended yet")
         self._times, self._rate = StageTimes(), Rate()
         self._watchdog = Watchdog(self.options.watchdog_s, time.monotonic())
-        self._start_workers()
+        jobs = self._jobs()
+        share_threads(len(jobs), self.options.threads)
+        self._workers = Workers(jobs)
+        self._workers.start()
         self._open_inputs()
         self.get_logger().info(f"active: {len(self._pipeline.catalogue)} objects: "
                                f"{', '.join(self._pipeline.catalogue.labels)}")
@@ -276,46 +277,36 @@ class EstimatorNode(LifecycleNode):
             self.drops.take_over(self._inputs.close())
             self._inputs = None
 
-    def _workers(self) -> list[Worker]:
-        return [worker for worker in (self._worker, self._absorber) if worker is not None]
-
-    def _start_workers(self) -> None:
-        """Start the workers that do not live."""
-        share_threads(2 if self.options.mode == "track" else 1, self.options.threads)
-        if self._worker is None or not self._worker.alive:
-            if self._worker is not None:
-                self._worker.close()  # what waited is lost with it
-                if self._worker.busy:
-                    self.drops.add("worker_died", "the thread ended in the middle of a frame")
-            self._worker = Worker(self._process, self._publish, self._report, self._lose)
-            self._worker.start()
-        if self.options.mode == "track" and (self._absorber is None or not self._absorber.alive):
-            self._absorber = Worker(self._absorb, self._absorbed, self._report_absorbed)
-            self._absorber.start()
+    def _jobs(self) -> dict[str, Callable[[], Worker]]:
+        """What makes the worker of each stream."""
+        jobs = {"frames": lambda: Worker(self._process, self._publish, self._report, self._lose)}
+        if self.options.mode == "track":
+            jobs["detections"] = lambda: Worker(self._absorb, self._absorbed, self._report_absorbed)
+        return jobs
 
     def _stop_working(self) -> bool:
         """Listen and work no more; whether what was in work has ended."""
         self._close_inputs()
-        workers, self._worker, self._absorber = self._workers(), None, None
-        for worker in workers:
-            worker.close()
-        until = time.monotonic() + STOP_S
-        self._left += [worker for worker in workers if not worker.stop(max(0.0, until - time.monotonic()))]
-        return not self._left
+        if self._workers is not None:
+            self._left, self._workers = self._workers, None
+            self._left.stop(STOP_S)
+        return self._left is None or not self._left.alive
 
     def _each_second(self) -> None:
         if self._lost is not None:  # ends the process, with an exit code that a supervisor understands
             raise self._lost
         for line in self.drops.news(time.monotonic()):
             self.get_logger().warning(line)
-        if self._worker is None:
+        if not self.active:
             return
-        if not all(worker.alive for worker in self._workers()):
+        if not self._workers.complete:
             self.get_logger().error("a worker died; a new one takes over")
-            self._start_workers()
+            if "frames" in self._workers.start():
+                self.drops.add("worker_died", "the thread ended in the middle of a frame")
         if not self._requests.enabled:
             self._watchdog.result(time.monotonic())  # none is awaited
-        problem = self._watchdog.complain(time.monotonic(), self._inputs.status(), self._busy(), self._all_drops())
+        problem = self._watchdog.complain(time.monotonic(), self._inputs.status(), self._workers.busy,
+                                          self._all_drops())
         if problem:
             self.get_logger().warning(problem)
             self._outputs.clear()
@@ -323,9 +314,6 @@ class EstimatorNode(LifecycleNode):
                         self._all_drops(), self._pipeline.track_counts(), any(self._memory_short.values()),
                         self._requests.enabled)
         self._diagnostics.publish(diagnostics(self.get_clock().now().to_msg(), self.get_name(), health))
-
-    def _busy(self) -> bool:
-        return any(worker.busy for worker in self._workers())
 
     def _images(self) -> tuple[int, int, int]:
         """How many images came, were answered and were dropped; the rest waits or is in work."""

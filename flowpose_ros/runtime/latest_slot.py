@@ -46,12 +46,6 @@ class LatestSlot(Generic[T]):
         with self._changed:
             return self._changed.wait_for(lambda: self._item is None and not self.out, timeout)
 
-    def clear(self) -> T | None:
-        """Empty the slot without waiting."""
-        with self._changed:
-            item, self._item = self._item, None
-            return item
-
     def close(self) -> T | None:
         """Wake whoever waits; nothing goes in or out any more. Returns the item that nobody has taken."""
         with self._changed:

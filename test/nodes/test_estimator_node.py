@@ -353,14 +353,14 @@ def here(ros_env, monkeypatch):
 
 def test_no_frame_is_in_work_while_objects_are_read_again(here):
     def load():
-        assert here._worker is None and here._inputs is None and not worker.alive
+        assert not here.active and here._inputs is None and not worker.alive
         raise CatalogueError("no objects today")
 
     here.begin(lambda: False)
-    worker, pipeline, here.load = here._worker, here._pipeline, load
+    worker, pipeline, here.load = here._workers["frames"], here._pipeline, load
     with pytest.raises(CatalogueError, match="no objects today"):
         here.reload()
-    assert here._worker.alive and here._inputs is not None and here._pipeline is pipeline
+    assert here._workers["frames"].alive and here._inputs is not None and here._pipeline is pipeline
 
 
 def test_what_is_in_work_is_answered_before_objects_are_read_again(here, monkeypatch):
@@ -370,9 +370,9 @@ def test_what_is_in_work_is_answered_before_objects_are_read_again(here, monkeyp
     here._publish = order.append
     here.begin(lambda: False)
     load, here.load = here.load, lambda: (order.append("load"), load())
-    here._worker.slot.put("frame")
+    here._workers["frames"].slot.put("frame")
     assert begun.wait(10)
-    here._worker.slot.put("the frame that waits")
+    here._workers["frames"].slot.put("the frame that waits")
     here.reload()
     assert order == ["frame", "the frame that waits", "load"] and here.drops.counts() == {}
 
@@ -383,12 +383,12 @@ def test_a_frame_that_does_not_end_is_told_of_and_nothing_is_loaded_or_begun_bes
     here._publish = lambda processed: None
     here.begin(lambda: False)
     try:
-        worker = here._worker
+        worker = here._workers["frames"]
         worker.slot.put("a frame")
         assert begun.wait(10)
         with pytest.raises(FlowposeError, match="did not end"):
             here.reload()
-        assert here._worker is worker and here._inputs is not None
+        assert here._workers["frames"] is worker and here._inputs is not None
         assert here.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
         assert here.trigger_activate() == TransitionCallbackReturn.FAILURE
         told = capfd.readouterr().err
@@ -413,7 +413,7 @@ def test_what_services_cannot_do_they_say(here):
     assert ask.estimate().success
     answer = ask.reload()
     assert not answer.success and answer.message == "PermissionError: no entry"
-    assert here.active and here._worker.alive
+    assert here.active and here._workers["frames"].alive
 
 
 def test_what_is_known_and_published_stays_when_objects_are_read_again(here):
@@ -455,7 +455,7 @@ def test_memory_that_does_not_suffice_for_detections_is_an_error_until_it_does(h
     states = iter([True, False])
     here._pipeline.absorb = lambda bundle: next(states)
     for expected in (True, False):
-        here._absorber.slot.put("detections")
+        here._workers["detections"].slot.put("detections")
         wait_until(lambda: here._memory_short["detections"] is expected, f"state {expected}")
 
 
@@ -498,35 +498,35 @@ def test_a_failed_activation_is_an_error_with_its_reason(here, monkeypatch):
     monkeypatch.setattr(estimator, "CameraInputs", fail)
     with pytest.raises(FlowposeError, match="RuntimeError: no more sockets"):
         here.begin(lambda: False)
-    assert here._worker is None
+    assert not here.active
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("which", ["_worker", "_absorber"])
+@pytest.mark.parametrize("which", ["frames", "detections"])
 def test_a_worker_that_died_is_replaced(here, capfd, which):
     here.options = replace(here.options, mode="track")
     here.begin(lambda: False)
-    dead = getattr(here, which)
+    dead = here._workers[which]
     dead._on_error = None  # so that an exception leaves the thread
     dead.slot.put("a frame that nothing can be done with")
     dead._thread.join(10)
     assert not dead.alive
     dead.slot.put("a frame that waits for it")
     begin = time.monotonic()
-    spin._spin(here, lambda: getattr(here, which) is not dead or time.monotonic() - begin > 1.5)
-    assert getattr(here, which) is not dead and getattr(here, which).alive
-    assert here.drops.counts() == ({"worker_died": 1, "stopped": 1} if which == "_worker" else {})
+    spin._spin(here, lambda: here._workers[which] is not dead or time.monotonic() - begin > 1.5)
+    assert here._workers[which] is not dead and here._workers[which].alive
+    assert here.drops.counts() == ({"worker_died": 1, "stopped": 1} if which == "frames" else {})
     assert "a worker died" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("which", ["_worker", "_absorber"])
+@pytest.mark.parametrize("which", ["frames", "detections"])
 def test_a_gpu_that_no_longer_answers_ends_the_program_within_seconds(here, monkeypatch, wait_until, which):
     def lost(device):
         raise DeviceLostError(f"device {device}: expected an answer, got 'illegal memory access'")
 
     def fail():
         begun = sum(here.drops.counts().values())
-        getattr(here, which).slot.put("a frame that nothing can be done with")
+        here._workers[which].slot.put("a frame that nothing can be done with")
         wait_until(lambda: sum(here.drops.counts().values()) > begun, "the frame's drop")
 
     here.options = replace(here.options, mode="track")

@@ -11,12 +11,6 @@ def test_a_newer_item_replaces_the_one_nobody_took():
     assert slot.take(timeout=0) is None
 
 
-def test_clear_empties_the_slot():
-    slot = LatestSlot()
-    slot.put(1)
-    assert (slot.clear(), slot.clear()) == (1, None)
-
-
 def test_an_item_wakes_the_taker():
     slot, got = LatestSlot(), []
     taker = threading.Thread(target=lambda: got.append(slot.take()))
