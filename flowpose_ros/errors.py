@@ -46,4 +46,8 @@ class DeviceLostError(FlowposeError):
 
 
 class OptionError(FlowposeError):
-    """An option is out of its range or contradicts another."""
+    """An option is out of its range or contradicts another; `option` is its name."""
+
+    def __init__(self, option: str, problem: str) -> None:
+        super().__init__(f"{option}: {problem}")
+        self.option, self.problem = option, problem

@@ -3,57 +3,48 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Collection
-from typing import Any, TypeVar
+from typing import Any
 
-Options = TypeVar("Options")
+from flowpose_ros.errors import OptionError
+from flowpose_ros.options import AnyOptions, Options, default_of, named_fields, options_of
 
 _PREFIX = "option_"
 
 
-def add_option_flags(parser: argparse.ArgumentParser, options_class: type, *,
-                     skip: Collection[str] = (), prefix: str = "") -> None:
-    """Add one flag per field of an options dataclass; a field that is itself one gives --field-name.
+def add_option_flags(parser: argparse.ArgumentParser, options_class: type[Options], *,
+                     skip: Collection[str] = ()) -> None:
+    """Add a flag for each option: --genflow-iterations for `genflow.iterations`.
 
-    skip: fields that get no flag.
+    skip: dotted names of options that get no flag.
     """
-    for field in dataclasses.fields(options_class):
-        if field.name in skip:
-            continue
-        default = _default(field)
-        if dataclasses.is_dataclass(default):
-            add_option_flags(parser, type(default), prefix=f"{prefix}{field.name}_")
-        else:
-            _add_flag(parser, prefix + field.name, default, field.metadata)
+    for name, field in named_fields(options_class):
+        if name not in skip:
+            _add_flag(parser, name, default_of(field), field.metadata)
 
 
-def options_from(args: argparse.Namespace, options_class: type[Options], *, prefix: str = "",
-                 **given: Any) -> Options:
-    """The options that the flags of add_option_flags ask for; `given` sets fields that got no flag.
+def options_from(args: argparse.Namespace, options_class: type[AnyOptions], **given: Any) -> AnyOptions:
+    """The options that the flags of add_option_flags ask for; `given` sets options that got no flag.
 
-    Raises OptionError when a value is outside its range.
+    Raises OptionError, with the flag's name, when a value is outside its range or contradicts another.
     """
-    values = dict(given)
-    for field in dataclasses.fields(options_class):
-        default, dest = _default(field), _PREFIX + prefix + field.name
-        if dataclasses.is_dataclass(default):
-            values.setdefault(field.name, options_from(args, type(default), prefix=f"{prefix}{field.name}_"))
-        elif hasattr(args, dest):
-            values.setdefault(field.name, getattr(args, dest))
-    return options_class(**values)
+    flags = {name: getattr(args, _PREFIX + name) for name, _ in named_fields(options_class) if hasattr(args, _PREFIX + name)}
+    try:
+        return options_of(options_class, flags | given)
+    except OptionError as error:
+        raise OptionError(_flag(error.option), error.problem) from error
 
 
-def _default(field: dataclasses.Field) -> Any:
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+def _flag(name: str) -> str:
+    return "--" + name.replace(".", "-").replace("_", "-")
 
 
 def _add_flag(parser: argparse.ArgumentParser, name: str, default: Any, meta: Any) -> None:
-    flag, dest = "--" + name.replace("_", "-"), _PREFIX + name
-    text = (meta.get("help", "") + _range(meta)).replace("%", "%%") + " (default: %(default)s)"
+    flag, dest = _flag(name), _PREFIX + name
+    text = (meta["help"] + _range(meta)).replace("%", "%%") + " (default: %(default)s)"
     if isinstance(default, bool):
         parser.add_argument(flag, dest=dest, default=default, help=text, action=argparse.BooleanOptionalAction)
-    elif meta.get("choices"):
+    elif meta["choices"]:
         parser.add_argument(flag, dest=dest, default=default, help=text, choices=meta["choices"])
     else:
         parser.add_argument(flag, dest=dest, default=default, help=text, type=type(default),
@@ -61,7 +52,7 @@ def _add_flag(parser: argparse.ArgumentParser, name: str, default: Any, meta: An
 
 
 def _range(meta: Any) -> str:
-    low, high = meta.get("low"), meta.get("high")
+    low, high = meta["low"], meta["high"]
     if low is None and high is None:
         return ""
     return f", {low}..{high}" if low is not None and high is not None else (

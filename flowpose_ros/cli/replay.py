@@ -6,7 +6,6 @@ import argparse
 import re
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
@@ -15,6 +14,7 @@ from flowpose_ros.cli.dataset_flags import add_unit_flag
 from flowpose_ros.cli.option_flags import add_option_flags, options_from
 from flowpose_ros.errors import BagError
 from flowpose_ros.estimation.estimator import EstimatorOptions
+from flowpose_ros.options import named_values
 from flowpose_ros.runtime.environment import private_ros_environment
 from flowpose_ros.runtime.node_options import NodeOptions
 from flowpose_ros.runtime.node_process import NodeProcess
@@ -56,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
         raise BagError(f"{output}: expected a new folder to write to, got one that exists")
     replay = options_from(args, ReplayOptions, bag=str(args.bag.resolve()), output=str(output.resolve()))
     given = options_from(args, NodeOptions, objects=str(args.objects.resolve()), object_unit=args.unit or "")
-    estimator = asdict(given) | dotted(asdict(options_from(args, EstimatorOptions)))
+    estimator = named_values(given) | named_values(options_from(args, EstimatorOptions))
     logs, own = output.with_name(f"{output.name}_logs"), private_ros_environment()  # a replay must not move a robot's TF
-    with NodeProcess("replay_node", logs / "replay.txt", asdict(replay), environment=own) as player:
+    with NodeProcess("replay_node", logs / "replay.txt", named_values(replay), environment=own) as player:
         await_opened(player)
         packed = {"image_transport": "compressed" if COMPRESSED in player.output else "raw"}
         with NodeProcess("estimator_node", logs / "estimator.txt", estimator | packed, environment=own) as node:
@@ -73,14 +73,6 @@ def run(args: argparse.Namespace) -> int:
     if not poses:
         print(f"no pose came out (log: {node.log})", file=sys.stderr)
     return 0 if answered == frames and poses else EXIT_INCOMPLETE
-
-
-def dotted(values: dict, prefix: str = "") -> dict:
-    """Nested options as ROS parameters are named: {"gmm": {"samples": 9}} becomes {"gmm.samples": 9}."""
-    flat = {}
-    for name, value in values.items():
-        flat |= dotted(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
 
 
 def await_opened(player: NodeProcess) -> None:

@@ -24,7 +24,7 @@ from flowpose_ros.estimation.template_features import TemplateFeatures, score_te
 from flowpose_ros.geometry.camera import CropCamera, back_project, pixel_grid, project
 from flowpose_ros.geometry.ransac import RansacOptions, run_ransac
 from flowpose_ros.networks.flow import Update
-from flowpose_ros.options import option
+from flowpose_ros.options import Options, option
 from flowpose_ros.records import Detection
 
 CELL = 2
@@ -34,7 +34,7 @@ LONE = 0.5
 
 
 @dataclass(frozen=True)
-class FlowVoteOptions:
+class FlowVoteOptions(Options):
     """Which templates are flowed to the query and which of them vote, and what a vote must be."""
 
     flowed: int = option(12, "best templates by the classifier, from which flow to the query is sought", low=1, high=64)
@@ -50,8 +50,9 @@ class FlowVoteOptions:
     min_inliers: int = option(30, "a pose with fewer is dropped", low=4)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.voters > self.flowed:
-            raise OptionError(f"FlowVoteOptions.voters: expected at most flowed, {self.flowed}, got {self.voters}")
+            raise OptionError("voters", f"expected at most flowed, {self.flowed}, got {self.voters}")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.networks import CROP_SIZE
 from flowpose_ros.estimation.template_features import TemplateFeatures, score_templates, template_features
 from flowpose_ros.geometry.rotations import perturb_rotations
-from flowpose_ros.options import option
+from flowpose_ros.options import Options, option
 from flowpose_ros.records import Detection
 from flowpose_ros.rendering.templates import render_views
 
@@ -22,7 +22,7 @@ SIGMA_OF_SPACING = 0.9
 
 
 @dataclass(frozen=True)
-class GmmOptions:
+class GmmOptions(Options):
     """How many rotations are looked at, and how the second round is drawn."""
 
     samples: int = option(104, "rotations drawn around the best in the second round; 0 for none", low=0, high=2000)

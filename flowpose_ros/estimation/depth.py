@@ -11,7 +11,7 @@ import torch
 
 from flowpose_ros.geometry.camera import back_project, pixel_grid
 from flowpose_ros.geometry.ransac import KabschProblem, RansacOptions, run_ransac
-from flowpose_ros.options import option
+from flowpose_ros.options import Options, option
 
 Length = float | torch.Tensor
 """Metres: one for all poses, or [B] for poses of different objects."""
@@ -21,7 +21,7 @@ FREE_SPACE = 3.0
 
 
 @dataclass(frozen=True)
-class DepthOptions:
+class DepthOptions(Options):
     """How depth is used."""
 
     min_certainty: float = option(0.5, "least certainty of a flow vector that is paired with depth", low=0.0, high=1.0)

@@ -35,7 +35,7 @@ from flowpose_ros.geometry.camera import box_around, project
 from flowpose_ros.geometry.transforms import transform_points
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.objects.mesh import Mesh
-from flowpose_ros.options import check_options, option
+from flowpose_ros.options import Options, option
 from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEstimate
 from flowpose_ros.rendering.raycast import RaycastRenderer
 from flowpose_ros.rendering.renderer import Renderer
@@ -50,7 +50,7 @@ REFINERS = {"genflow": ("genflow",), "refpose": ("refpose",), "auto": ("genflow"
 
 
 @dataclass(frozen=True)
-class EstimatorOptions:
+class EstimatorOptions(Options):
     """What a user chooses; the stages' own options are nested."""
 
     coarse: str = option("auto", "coarse stage: GenFlow's, RefPose's, or RefPose's and then GenFlow's where in doubt",
@@ -96,9 +96,8 @@ class Estimator:
 
     def __init__(self, catalogue: Catalogue, options: EstimatorOptions = EstimatorOptions()) -> None:
         """Load the networks. Raises OptionError, or WeightsError also when the refiner asked for is not there."""
-        check_options(options)
         if options.device == "cuda" and not torch.cuda.is_available():
-            raise OptionError("device: expected a CUDA device, found none; use cpu or auto")
+            raise OptionError("device", "expected a CUDA device, found none; use cpu or auto")
         self.catalogue, self.options = catalogue, options
         self._networks = load_networks(options.weights, options.device)
         if "refpose" in REFINERS[options.refiner]:

@@ -15,7 +15,7 @@ from flowpose_ros.geometry.ransac import KabschProblem, P3pProblem, RansacOption
 from flowpose_ros.networks.flow import cell_points
 from flowpose_ros.networks.encoder import Features
 from flowpose_ros.networks.matching import STRIDE, found_in_place, joint_features, match_cells
-from flowpose_ros.options import option
+from flowpose_ros.options import Options, option
 
 LEAST_COVER = 0.5
 """A cell takes part when the object covers this share of it."""
@@ -24,7 +24,7 @@ LEAST_CONFIDENCE = 0.5
 
 
 @dataclass(frozen=True)
-class MatchOptions:
+class MatchOptions(Options):
     """How poses are found from matches of the whole crop."""
 
     iterations: int = option(1, "renders that are matched before the updates where there is depth; 0 for none", low=0,

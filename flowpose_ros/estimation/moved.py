@@ -18,7 +18,7 @@ from flowpose_ros.geometry.transforms import transform_points
 from flowpose_ros.networks.encoder import Features
 from flowpose_ros.networks.flow import GenFlow, Update
 from flowpose_ros.networks.scorer import cell_cover
-from flowpose_ros.options import option
+from flowpose_ros.options import Options, option
 
 MIN_CONTRAST = 0.02
 """Deviation of the liveliest channel below which a crop shows nothing (a covered lens): the network sees no motion
@@ -53,7 +53,7 @@ FINER = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
-class FollowOptions:
+class FollowOptions(Options):
     """How a pose is carried from frame to frame."""
 
     coarse_updates: int = option(1, "updates at 1/8 of the crop", low=1, high=10)

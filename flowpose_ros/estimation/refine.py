@@ -12,13 +12,13 @@ from flowpose_ros.estimation.icp import refine_icp
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.views import Shape, Views, sane
 from flowpose_ros.geometry.transforms import rotation_angle, transform_points
-from flowpose_ros.options import option
+from flowpose_ros.options import Options, option
 
 ITERATIONS = "renders of each hypothesis after those that were matched"
 
 
 @dataclass(frozen=True)
-class LoopOptions:
+class LoopOptions(Options):
     """When the loop around a refiner ends."""
 
     iterations: int = option(3, ITERATIONS, low=1, high=20)

@@ -20,7 +20,7 @@ from flowpose_ros.estimation.refine import fit_surface
 from flowpose_ros.estimation.trail import Trail
 from flowpose_ros.estimation.views import sane
 from flowpose_ros.geometry.transforms import transform_points
-from flowpose_ros.options import option
+from flowpose_ros.options import Options, option
 
 FINE_SIZE, FINEST_SIZE = 192, 256
 FINE_PADDING = 1.1
@@ -40,7 +40,7 @@ score after the step."""
 
 
 @dataclass(frozen=True)
-class SettleOptions:
+class SettleOptions(Options):
     """How the answer is chosen and brought nearer."""
 
     fine_updates: int = option(2, "updates of the answer in finer crops; 0 for none", low=0, high=10)

@@ -16,11 +16,11 @@ from flowpose_ros.geometry.camera import project
 from flowpose_ros.geometry.kabsch import weighted_kabsch
 from flowpose_ros.geometry.p3p import solve_p3p
 from flowpose_ros.geometry.transforms import transform_points
-from flowpose_ros.options import option
+from flowpose_ros.options import Options, option
 
 
 @dataclass(frozen=True)
-class RansacOptions:
+class RansacOptions(Options):
     """How many samples are tried and how their winner is refined."""
 
     hypotheses: int = option(256, "samples drawn for each problem", low=1)

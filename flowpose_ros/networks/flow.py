@@ -6,7 +6,7 @@ gives flow at twice its resolution.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -42,8 +42,8 @@ class GenFlowConfig:
     radius: int = 3
     levels_coarse: int = 3
     levels_fine: int = 1
-    updates_coarse: int = 3
-    updates_fine: int = 2
+    updates_coarse: int = field(default=3, metadata={"least": 0})
+    updates_fine: int = field(default=2, metadata={"least": 0})
     constrained: bool = True
     confidence: str = "probable"
 

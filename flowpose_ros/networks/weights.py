@@ -82,31 +82,31 @@ def load_config(path: Path, kind: str, config_class: type[Config]) -> Config:
     """The config dataclass in a weights file's header.
 
     Raises WeightsError when the file is missing, not safetensors, of another kind of network, or when a
-    size in it is not from 1 to MAX_SIZE.
+    size in it is not from its least to MAX_SIZE.
     """
     header = _header(path)
     if header.get("kind") != kind:
         raise WeightsError(f"weights {path}: expected a network of kind {kind!r}, got {header.get('kind')!r}")
     try:
         fields = json.loads(header["config"])
-        defaults = {f.name: f.default for f in dataclasses.fields(config_class)}
-        for name, value in fields.items():
-            _check_field(name, value, defaults.get(name))
+        for field in dataclasses.fields(config_class):
+            if field.name in fields:
+                _check_field(field, fields[field.name])
         return config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(f"weights {path}: header does not hold a {config_class.__name__}: {error}") from error
 
 
-def _check_field(name: str, value: Any, default: Any) -> None:
-    """Raise ValueError unless a value from a header is of its default's kind: a choice, or sizes; of updates alone there
-    may be none."""
-    if isinstance(default, (bool, str)):
-        if type(value) is not type(default):
-            raise ValueError(f"{name}: expected a {type(default).__name__}, got {value!r:.100}")
+def _check_field(field: dataclasses.Field, value: Any) -> None:
+    """Raise ValueError unless a value from a header is of its default's kind: a choice, or sizes, of which the metadata
+    `least` says the smallest where it is not 1."""
+    if isinstance(field.default, (bool, str)):
+        if type(value) is not type(field.default):
+            raise ValueError(f"{field.name}: expected a {type(field.default).__name__}, got {value!r:.100}")
         return
-    sizes, least = value if isinstance(value, list) else [value], 0 if name.startswith("updates") else 1
+    sizes, least = value if isinstance(value, list) else [value], field.metadata.get("least", 1)
     if not all(type(size) is int and least <= size <= MAX_SIZE for size in sizes):
-        raise ValueError(f"{name}: expected whole numbers from {least} to {MAX_SIZE}, got {value!r:.100}")
+        raise ValueError(f"{field.name}: expected whole numbers from {least} to {MAX_SIZE}, got {value!r:.100}")
 
 
 def load_network(path: Path, kind: str, config_class: type[Config], build: Callable[[Config], Network]) -> Network:

@@ -23,7 +23,7 @@ from flowpose_ros.nodes.discovery import RESEND_S, SETTLE_S
 from flowpose_ros.nodes.messages.frames import frame_messages, header_at, stamp_ns
 from flowpose_ros.nodes.parameters import declare_options, read_options
 from flowpose_ros.nodes.spin import run
-from flowpose_ros.options import check_options, option
+from flowpose_ros.options import Options, option
 from flowpose_ros.records import Detection, Frame
 
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -31,7 +31,7 @@ TICK_S = 0.005
 
 
 @dataclass(frozen=True)
-class PlayerOptions:
+class PlayerOptions(Options):
     """How the scene is played."""
 
     detections: str = option("gt", "'gt' for the ground truth's boxes, or a detections file in BOP's format",
@@ -47,9 +47,6 @@ class PlayerOptions:
     introduce: bool = option(False, "show the first image, before its time, until all its detections have poses or "
                              "answer_timeout_s is over: for a node that tracks", runtime=False)
     subscribers: int = option(1, "wait until so many listen to every topic", low=0, high=100, runtime=False)
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 class BopPlayerNode(Node):

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from flowpose_ros.errors import DatasetError
 from flowpose_ros.evaluation.bop_dataset import BopDataset, ImageId
-from flowpose_ros.options import check_options, option
+from flowpose_ros.options import Options, option
 
-START_NS = 1_000_000_000_000
-"""Stamp of the first image: not zero, which stands for no stamp, and with time before it for an introduction."""
+START_NS = 10_000_000_000_000
+"""Stamp of the first image: not zero, which stands for no stamp, and with time before it for the longest introduction
+(`answer_timeout_s`)."""
 
 
 @dataclass(frozen=True)
-class StreamOptions:
+class StreamOptions(Options):
     """Which scene is played, and how fast its clock runs."""
 
     dataset: str = option("", "folder of a dataset in BOP layout", runtime=False)
@@ -23,9 +24,6 @@ class StreamOptions:
                         low=-1, high=999_999, runtime=False)
     limit: int = option(0, "play the first so many images only; 0 plays all", low=0, high=10_000_000, runtime=False)
     rate: float = option(10.0, "images per second of the stream's own clock", low=0.01, high=1000.0, runtime=False)
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 class BopStream:

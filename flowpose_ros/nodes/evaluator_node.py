@@ -28,7 +28,7 @@ from flowpose_ros.nodes.messages.frames import stamp_ns
 from flowpose_ros.nodes.messages.poses import transform_matrix
 from flowpose_ros.nodes.parameters import declare_options, read_options
 from flowpose_ros.nodes.spin import run
-from flowpose_ros.options import check_options, option
+from flowpose_ros.options import Options, option
 from flowpose_ros.runtime.stop_request import StopRequest
 
 QOS = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
@@ -37,16 +37,13 @@ TF_PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True)
-class EvaluatorOptions:
+class EvaluatorOptions(Options):
     """What is written, and when the evaluation ends."""
 
     output: str = option("", "write the scores to this JSON file, and the poses to a BOP csv beside it", runtime=False)
     tf_prefix: str = option("", "the estimator's tf_prefix", runtime=False)
     idle_s: float = option(30.0, "end after so long without a message, once the first has come, seconds",
                            low=1.0, high=3600.0, runtime=False)
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from flowpose_ros.errors import MeshError
 from flowpose_ros.objects.appearance import Appearance, appearance_of
 from flowpose_ros.objects.files import inside
 from flowpose_ros.objects.mesh import Mesh
-from flowpose_ros.options import check_options, option
+from flowpose_ros.options import Options, option
 
 METRES_PER_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001, "inch": 0.0254}
 MESH_SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl")
@@ -27,7 +27,7 @@ OTHER_NEIGHBOURS = (".mtl", ".bin")
 
 
 @dataclass(frozen=True)
-class MeshLimits:
+class MeshLimits(Options):
     """What a mesh file may ask of this machine, and the sizes at which a wrong unit is suspected."""
 
     max_bytes: int = option(500_000_000, "largest mesh file or neighbour of it, bytes", low=1)
@@ -36,9 +36,6 @@ class MeshLimits:
     min_diameter: float = option(0.005, "smallest diameter of an object, metres", low=0.0)
     max_diameter: float = option(5.0, "largest diameter of an object, metres", low=0.0)
     allow_missing_texture: bool = option(False, "load a mesh without the textures that are missing")
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 def load_mesh(path: str | Path, unit: str, limits: MeshLimits = MeshLimits(),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from flowpose_ros.options import check_options, option
+from flowpose_ros.options import Options, option
 
 
 class Stream(str, Enum):
@@ -35,7 +35,7 @@ EXTRAS = (Stream.DEPTH, Stream.MASKS)
 
 
 @dataclass(frozen=True)
-class AssemblerOptions:
+class AssemblerOptions(Options):
     """How far stamps may differ and how long parts are kept."""
 
     slop_s: float = option(0.015, "largest difference of stamps within one frame, seconds; "
@@ -46,9 +46,6 @@ class AssemblerOptions:
                                 low=0.0, high=60.0)
     patience_s: float = option(1.0, "images go on without depth or masks that are on 'auto' once these have been "
                                "silent for so long, seconds", low=0.0, high=60.0)
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 @dataclass(frozen=True)

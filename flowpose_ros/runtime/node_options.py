@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowpose_ros.options import check_options, option
+from flowpose_ros.options import Options, option
 
 
 @dataclass(frozen=True)
-class NodeOptions:
+class NodeOptions(Options):
     """The estimator node's own parameters."""
 
     objects: str = option("", "folder of the objects: BOP models/ as it is, or one mesh per object", runtime=False)
@@ -31,5 +31,3 @@ class NodeOptions:
     watchdog_s: float = option(5.0, "say what is missing after so long without a result, seconds",
                                low=0.5, high=3600.0)
 
-    def __post_init__(self) -> None:
-        check_options(self)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowpose_ros.options import check_options, option
+from flowpose_ros.options import Options, option
 
 
 @dataclass(frozen=True)
-class ReplayOptions:
+class ReplayOptions(Options):
     """Which bag is replayed, and where the inputs lie in it."""
 
     bag: str = option("", "bag folder, or a single .mcap or .db3 file", runtime=False)
@@ -23,5 +23,3 @@ class ReplayOptions:
     answer_timeout_s: float = option(60.0, "give a frame up after so long, seconds", low=0.1, high=3600.0,
                                      runtime=False)
 
-    def __post_init__(self) -> None:
-        check_options(self)

@@ -17,7 +17,7 @@ from flowpose_ros.errors import OptionError
 from flowpose_ros.estimation.estimator import Estimator
 from flowpose_ros.estimation.follow import Followed, Follower
 from flowpose_ros.estimation.moved import FollowOptions
-from flowpose_ros.options import check_options, option
+from flowpose_ros.options import Options, option
 from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEstimate
 from flowpose_ros.tracking.association import lowest_free
 from flowpose_ros.tracking.frame_trail import FrameTrail
@@ -36,7 +36,7 @@ new waiting."""
 
 
 @dataclass(frozen=True)
-class TrackerOptions:
+class TrackerOptions(Options):
     """When a track is believed, audited and forgotten."""
 
     min_quality: float = option(0.5, "a frame that confirms less of an object than this gives no pose of it",
@@ -52,10 +52,9 @@ class TrackerOptions:
     follow: FollowOptions = field(default_factory=FollowOptions)
 
     def __post_init__(self) -> None:
-        check_options(self)
+        super().__post_init__()
         if self.find_quality < self.min_quality:  # what is found would be lost at once
-            raise OptionError(f"TrackerOptions.find_quality: expected at least min_quality, {self.min_quality}, got "
-                              f"{self.find_quality}")
+            raise OptionError("find_quality", f"expected at least min_quality, {self.min_quality}, got {self.find_quality}")
 
 
 class Tracker:

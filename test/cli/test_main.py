@@ -14,7 +14,7 @@ from flowpose_ros.errors import OptionError
 main = cli.main
 
 
-@pytest.mark.parametrize("error", [OptionError("too long"), PermissionError(13, "Permission denied", "poses.png")])
+@pytest.mark.parametrize("error", [OptionError("name", "too long"), PermissionError(13, "Permission denied", "poses.png")])
 def test_expected_errors_are_one_line(monkeypatch, capsys, error):
     def fail(args):
         raise error

@@ -7,19 +7,16 @@ import pytest
 
 from flowpose_ros.cli.option_flags import add_option_flags, options_from
 from flowpose_ros.errors import OptionError
-from flowpose_ros.options import check_options, option
+from flowpose_ros.options import Options, option
 
 
 @dataclass(frozen=True)
-class Inner:
+class Inner(Options):
     iterations: int = option(5, "outer renders", low=1, high=20)
 
-    def __post_init__(self):
-        check_options(self)
-
 
 @dataclass(frozen=True)
-class Outer:
+class Outer(Options):
     method: str = option("fast", "which way", choices=("fast", "good"))
     share: float = option(0.5, "share, in %", low=0.0, high=1.0)
     check: bool = option(True, "look twice")
@@ -48,7 +45,7 @@ def test_a_skipped_field_has_no_flag_and_takes_the_given_value():
 
 
 def test_a_value_out_of_range_is_an_option_error():
-    with pytest.raises(OptionError, match="Inner.iterations: expected at most 20, got 21"):
+    with pytest.raises(OptionError, match="^--inner-iterations: expected at most 20, got 21"):
         parse("--inner-iterations", "21")
 
 

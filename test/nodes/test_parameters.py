@@ -11,26 +11,23 @@ from rclpy.parameter import Parameter
 
 from flowpose_ros.errors import OptionError
 from flowpose_ros.nodes.parameters import declare_options, read_options, undeclared
-from flowpose_ros.options import check_options, option
+from flowpose_ros.options import Options, option
 
 
 @dataclass(frozen=True)
-class Inner:
+class Inner(Options):
     steps: int = option(3, "inner steps", low=1)
     kind: str = option("x", "an inner kind", choices=("x", "y"))
 
 
 @dataclass(frozen=True)
-class Outer:
+class Outer(Options):
     slop: float = option(0.5, "a tolerance", low=0.0, high=1.0)
     mode: str = option("a", "a mode", choices=("a", "b"))
     folder: str = option("", "a folder", runtime=False)
     on: bool = option(True, "a switch")
     depth: str = option("auto", "a choice", choices=("auto", "on", "off"))
     inner: Inner = field(default_factory=Inner)
-
-    def __post_init__(self):
-        check_options(self)
 
 
 @pytest.fixture
@@ -79,9 +76,9 @@ def test_a_value_of_another_type_or_out_of_range_is_named(given, told):
 
 def test_changes_are_checked_together_with_the_rest(node):
     assert read_options(node, Outer, [Parameter("inner.steps", value=9)]).inner.steps == 9
-    with pytest.raises(OptionError, match="Outer.mode: expected one of a, b, got 'c'"):
+    with pytest.raises(OptionError, match="^mode: expected one of a, b, got 'c'"):
         read_options(node, Outer, [Parameter("mode", value="c")])
-    with pytest.raises(OptionError, match="Inner.kind: expected one of x, y, got 'z'"):
+    with pytest.raises(OptionError, match="^inner.kind: expected one of x, y, got 'z'"):
         read_options(node, Outer, [Parameter("inner.kind", value="z")])
 
 

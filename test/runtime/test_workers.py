@@ -37,6 +37,7 @@ def jobs():
     jobs.workers.stop(0)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_one_that_died_of_its_item_is_named_and_made_anew_and_the_others_stay(jobs):
     dead, other = jobs.workers["frames"], jobs.workers["detections"]
     assert jobs.workers.complete
@@ -49,6 +50,7 @@ def test_one_that_died_of_its_item_is_named_and_made_anew_and_the_others_stay(jo
     assert jobs.workers.start() == []
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_all_are_waited_for_and_dead_ones_are_not(jobs):
     jobs.give("frames", "no event")
     jobs.workers["frames"]._thread.join(10)
