@@ -40,6 +40,9 @@ def appearance_of(part: trimesh.Trimesh, linear: bool) -> Appearance:
         factor = np.full(3, PLAIN_GREY) if painted is None else np.ones(3)
     else:
         painted = visual.vertex_attributes.get("color")
+        beside = part.vertex_attributes.get("color")  # OBJ: of vertices, which speak for themselves beside a plain Kd
+        if painted is None and image is None and beside is not None:
+            painted, factor = beside, np.ones(3)
     colors = np.broadcast_to(factor, (len(faces), 3, 3))
     if painted is not None:  # glTF: vertex colour, factor and texture are multiplied
         colors = colors * _corner_colors(trimesh.visual.color.to_rgba(painted), faces, linear)

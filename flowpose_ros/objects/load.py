@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import trimesh
@@ -15,13 +16,13 @@ from flowpose_ros.errors import MeshError
 from flowpose_ros.objects.appearance import Appearance, appearance_of
 from flowpose_ros.objects.files import inside
 from flowpose_ros.objects.mesh import Mesh
+from flowpose_ros.objects.unread import PLY_HEADER_BYTES, check_features, texture_name
 from flowpose_ros.options import Options, option
 
 METRES_PER_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001, "inch": 0.0254}
 MESH_SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl")
 LINEAR_SUFFIXES = (".glb", ".gltf")
 """Formats that state colours other than textures in linear light."""
-PLY_HEADER_BYTES = 10_000
 OTHER_NEIGHBOURS = (".mtl", ".bin")
 """Endings of referred files that are no images."""
 
@@ -72,6 +73,9 @@ def read_parts(path: Path, limits: MeshLimits, root: Path) -> list[tuple[trimesh
         raise MeshError(f"{path}: expected a file ending in {', '.join(MESH_SUFFIXES)}, got {path.suffix or 'none'}")
     neighbours = _Neighbours(path, root, limits)
     data = _read(path, limits)
+    check_features(path, data)
+    if suffix == ".ply":
+        data = _plain_names(data)
     # Without a texture, texture coordinates must not split the vertices that colours belong to.
     split = {"fix_texture": b"TextureFile" in data[:PLY_HEADER_BYTES]} if suffix == ".ply" else {}
     failure, trimesh.util.log.disabled = None, True  # it logs a traceback where we raise one sentence
@@ -85,7 +89,8 @@ def read_parts(path: Path, limits: MeshLimits, root: Path) -> list[tuple[trimesh
         trimesh.util.log.disabled = False
     neighbours.check()
     if failure is not None:
-        raise MeshError(f"{path}: cannot be read as {suffix[1:].upper()}: {failure!r}") from failure
+        hint = "; are all faces triangles?" if suffix == ".ply" and "reshape" in str(failure) else ""
+        raise MeshError(f"{path}: cannot be read as {suffix[1:].upper()}: {failure!r}{hint}") from failure
     placed = [(scene.geometry[name], T) for T, name in map(scene.graph.get, scene.graph.nodes_geometry)]
     parts = [(part, T) for part, T in placed if isinstance(part, trimesh.Trimesh) and len(part.faces)]
     if not parts:
@@ -106,8 +111,8 @@ class _Neighbours(Resolver):
         self._refused: list[MeshError] = []
 
     def get(self, name: str) -> bytes:
-        relative = self._path.parent / str(name).strip().replace("\\", "/")
         try:
+            relative = self._path.parent / self._file_name(str(name)).strip().replace("\\", "/")
             found = inside(self._root.resolve(), relative.absolute(), f"{self._path}: {name}", MeshError)
             data = _read(found, self._limits)
             if found.suffix.lower() not in OTHER_NEIGHBOURS:
@@ -116,6 +121,11 @@ class _Neighbours(Resolver):
         except MeshError as error:
             self._refused.append(error)
             raise
+
+    def _file_name(self, reference: str) -> str:
+        suffix = self._path.suffix.lower()
+        return texture_name(self._path, reference) if suffix == ".obj" else (
+            unquote(reference) if suffix in LINEAR_SUFFIXES else reference)
 
     def check(self) -> None:
         if self._refused and not self._limits.allow_missing_texture:
@@ -129,6 +139,12 @@ class _Neighbours(Resolver):
 
     def write(self, name: str, data: bytes) -> None:
         raise NotImplementedError
+
+
+def _plain_names(data: bytes) -> bytes:
+    """A PLY whose colours older exporters called diffuse_red, ..., by the names that are read."""
+    header, found, rest = data.partition(b"end_header")
+    return header.replace(b" diffuse_", b" ") + found + rest if b"uchar red" not in header else data
 
 
 def _check_image(path: Path, data: bytes) -> None:
@@ -183,6 +199,9 @@ def _check_indices(path: Path, part: trimesh.Trimesh) -> None:
     if lowest < 0 or highest >= len(part.vertices):
         raise MeshError(f"{path}: expected triangles over vertices 0 to {len(part.vertices) - 1}, "
                         f"got indices {lowest} to {highest}")
+    if part.visual.kind == "face" and len(part.visual.face_colors) != len(part.faces):
+        raise MeshError(f"{path}: expected a colour for each of {len(part.faces)} triangles, got "
+                        f"{len(part.visual.face_colors)} for faces of more corners; triangulate it")
 
 
 def _decode(path: Path, image, limits: MeshLimits) -> np.ndarray:
@@ -190,6 +209,8 @@ def _decode(path: Path, image, limits: MeshLimits) -> np.ndarray:
         raise MeshError(f"{path}: expected textures of at most {limits.max_texture_side} pixels a side, "
                         f"got {image.size[0]} x {image.size[1]}")
     try:
+        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
+            return np.repeat((np.array(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
         return np.array(image.convert("RGB"))
     except Exception as error:
         raise MeshError(f"{path}: a texture cannot be decoded: {error}") from error

@@ -1,15 +1,19 @@
 """Every mesh format read back in metres and in its colours; every unusable file refused by name."""
 
+import json
+
 import mesh_files
 import numpy as np
 import open3d as o3d
 import pytest
 import trimesh
 from mesh_files import EXTENTS, ORIGIN, SIDES
+from PIL import Image
 
 from flowpose_ros.errors import MeshError
 from flowpose_ros.objects.appearance import PLAIN_GREY
 from flowpose_ros.objects.load import MeshLimits, load_mesh
+from flowpose_ros.objects.unread import texture_name
 from flowpose_ros.rendering.raycast import RaycastRenderer
 from flowpose_ros.rendering.shading import surface_at
 
@@ -71,6 +75,92 @@ def test_texture_coordinates_without_a_texture(unpainted, tmp_path):
     path.write_text(f"{header}end_header\n" + "\n".join(lines) + "\n")
     expected = np.full((6, 3), 255 * PLAIN_GREY) if unpainted else mesh_files.COLORS
     assert np.allclose(colors_seen(load_mesh(path, "mm")), expected, atol=1)
+
+
+def test_vertex_colours_of_an_obj_hold_beside_a_plain_material(tmp_path):
+    vertices, faces = mesh_files.quads()
+    path = tmp_path / "box.obj"
+    lines = ["mtllib box.mtl", "usemtl plain"]
+    lines += [" ".join(map(str, ("v", *xyz, *color))) for xyz, color in zip(vertices, np.repeat(mesh_files.COLORS, 4, 0) / 255)]
+    path.write_text("\n".join(lines + [f"f {a + 1} {b + 1} {c + 1}" for a, b, c in faces]))
+    (tmp_path / "box.mtl").write_text("newmtl plain\nKd 0.5 0.5 0.5\n")
+    assert np.abs(colors_seen(load_mesh(path, "mm")) - mesh_files.COLORS).max() < 3
+
+
+def test_colours_under_their_older_names(tmp_path):
+    path = mesh_files.write_ply(tmp_path / "box.ply", True)
+    data = path.read_bytes()
+    for name in (b"red", b"green", b"blue"):
+        data = data.replace(b"uchar " + name, b"uchar diffuse_" + name)
+    path.write_bytes(data)
+    assert np.allclose(colors_seen(load_mesh(path, "mm")), mesh_files.COLORS)
+
+
+def test_a_texture_of_sixteen_bits_of_grey(tmp_path):
+    path = mesh_files.write_obj(tmp_path / "box.obj", textured=True)
+    Image.fromarray(np.full((8, 8), 0x8000, np.uint16)).save(tmp_path / "box.png")
+    assert np.abs(load_mesh(path, "mm").textures[0].astype(int) - 128).max() == 0
+
+
+def test_options_of_a_material_that_do_not_move_its_map(tmp_path):
+    path = mesh_files.write_obj(tmp_path / "box.obj", textured=True, image="-s 1 1 1 -o 0.0 0 -clamp on box.png")
+    assert np.abs(colors_seen(load_mesh(path, "mm")) - mesh_files.COLORS).max() < 3
+    assert texture_name(path, "my -s 2 picture.png") == "my -s 2 picture.png"
+    moved = mesh_files.write_obj(tmp_path / "moved.obj", textured=True, image="-s 2 2 1 box.png")
+    assert "got -s 2 2 1; bake it" in refusal(moved)
+
+
+def edited_gltf(path, edit):
+    """A glTF of both parts, its JSON changed by a function."""
+    mesh_files.write_gltf(path)
+    tree = json.loads(path.read_text())
+    edit(tree)
+    path.write_text(json.dumps(tree))
+    return path
+
+
+def base_color_texture(tree):
+    return next(material["pbrMetallicRoughness"]["baseColorTexture"] for material in tree["materials"]
+                if "baseColorTexture" in material["pbrMetallicRoughness"])
+
+
+def test_names_in_a_gltf_are_percent_encoded(tmp_path):
+    (buffer,) = {entry["uri"] for entry in json.loads(mesh_files.write_gltf(tmp_path / "box.gltf").read_text())["buffers"][:1]}
+    (tmp_path / buffer).rename(tmp_path / "my d\u00e4ta.bin")
+    path = tmp_path / "box.gltf"
+    path.write_text(path.read_text().replace(buffer, "my%20d%C3%A4ta.bin"))
+    assert len(load_mesh(path, "mm").faces) == 12
+
+
+@pytest.mark.parametrize("edit, told", [
+    (lambda tree: tree.update(extensionsRequired=["KHR_draco_mesh_compression"]), "got KHR_draco_mesh_compression, which"),
+    (lambda tree: base_color_texture(tree).update(texCoord=1), "a second set of texture coordinates"),
+    (lambda tree: base_color_texture(tree).update(extensions={"KHR_texture_transform": {"scale": [2, 2]}}),
+     "KHR_texture_transform"),
+    (lambda tree: [accessor.update(normalized=True) for accessor in tree["accessors"]], "normalized integers")])
+def test_what_a_gltf_asks_for_and_nothing_reads_is_named(edit, told, tmp_path):
+    assert told in refusal(edited_gltf(tmp_path / "parts.gltf", edit))
+
+
+def test_the_same_in_a_glb(tmp_path):
+    path = mesh_files.write_glb(tmp_path / "parts.glb")
+    data = path.read_bytes()
+    length = int.from_bytes(data[12:16], "little")
+    tree = json.loads(data[20:20 + length]) | {"extensionsRequired": ["KHR_mesh_quantization"]}
+    chunk = json.dumps(tree).encode()
+    chunk += b" " * (-len(chunk) % 4)
+    path.write_bytes(data[:8] + (len(data) + len(chunk) - length).to_bytes(4, "little") + len(chunk).to_bytes(4, "little")
+                     + data[16:20] + chunk + data[20 + length:])
+    assert "got KHR_mesh_quantization, which" in refusal(path)
+
+
+def test_what_changes_neither_shape_nor_colours_of_a_gltf_is_read(tmp_path):
+    def edit(tree):
+        tree["extensionsRequired"] = ["KHR_materials_ior"]
+        base_color_texture(tree)["extensions"] = {"KHR_texture_transform": {"offset": [0, 0], "scale": [1, 1]}}
+
+    mesh = load_mesh(edited_gltf(tmp_path / "parts.gltf", edit), "mm")
+    assert np.abs(colors_seen(mesh) - mesh_files.COLORS).max() < 3
 
 
 def test_both_parts_share_the_arrays(tmp_path):
@@ -164,6 +254,22 @@ def test_indices_beyond_the_vertices(tmp_path):
 def test_nothing_but_triangles_without_area(tmp_path):
     path = mesh_files.write_ply(tmp_path / "flat.ply", True, faces=np.array([[0, 0, 1], [2, 3, 3]]))
     assert "expected triangles with an area, got 2 without" in refusal(path)
+
+
+def test_several_textures_in_a_ply(tmp_path):
+    path = mesh_files.write_ply(tmp_path / "box.ply", True, textured=True)
+    path.write_bytes(path.read_bytes().replace(b"comment", b"comment TextureFile other.png\ncomment", 1))
+    assert "got 2 textures in one PLY" in refusal(path)
+
+
+def test_colours_of_faces_with_more_corners(tmp_path):
+    path = tmp_path / "box.ply"
+    vertices, _ = mesh_files.quads()
+    header = ["ply", "format ascii 1.0", "element vertex 24", *(f"property float {axis}" for axis in "xyz"), "element face 6",
+              "property list uchar int vertex_indices", *(f"property uchar {c}" for c in ("red", "green", "blue")), "end_header"]
+    body = [" ".join(map(str, xyz)) for xyz in vertices] + [f"4 {4 * i} {4 * i + 1} {4 * i + 2} {4 * i + 3} 9 9 9" for i in range(6)]
+    path.write_text("\n".join(header + body) + "\n")
+    assert "triangulate it" in refusal(path)
 
 
 def test_limits(tmp_path):
