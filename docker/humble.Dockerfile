@@ -6,7 +6,7 @@ SHELL ["/bin/bash", "-c"]
 WORKDIR /workspace
 COPY package.xml src/flowpose_ros/package.xml
 RUN apt-get update \
- && apt-get install -y --no-install-recommends python3-pip libegl1 libgl1 libgomp1 \
+ && apt-get install -y --no-install-recommends python3-pip libegl1 libgl1 libgomp1 libusb-1.0-0 \
  && rosdep update \
  && rosdep install --from-paths src --ignore-src -y --skip-keys "python3-open3d-pip python3-trimesh-pip rviz2" \
  && rm -rf /var/lib/apt/lists/*

@@ -26,6 +26,8 @@ ARGUMENTS = {
     "masks": ("masks", "topic of label images of the detections' masks; may be silent"),
     "params_file": (str(SHARE / "config" / "estimator.yaml"), "parameters of the node"),
     "object_unit": ("", "unit of the meshes where their folder says none: m, mm, cm, inch"),
+    "labels": ("", "objects to load, separated by commas; all if empty"),
+    "tf_prefix": ("", "put before the names of TF frames, as left/"),
     "mode": ("", "'detect' estimates every detection, 'track' follows what was detected"),
     "image_transport": ("", "'raw', or 'compressed' to listen to <image>/compressed"),
     "rectified": ("", "'true' where images come undistorted (image_rect)"),
@@ -34,8 +36,8 @@ ARGUMENTS = {
     "respawn": ("false", "start the node again 2 s after its process died"),
 }
 
-PARAMETERS = {"objects": str, "object_unit": str, "mode": str, "image_transport": str, "rectified": bool, "autostart": bool,
-              "use_sim_time": bool}
+PARAMETERS = {"objects": str, "object_unit": str, "labels": str, "tf_prefix": str, "mode": str, "image_transport": str,
+              "rectified": bool, "autostart": bool, "use_sim_time": bool}
 """Arguments that are parameters of the node; one that is left empty is as the parameter file, or the node, has it."""
 
 

@@ -28,6 +28,7 @@ ARGUMENTS = {
     "depth": ("depth", "topic of depth images registered to colour"),
     "detections": ("detections", "topic of vision_msgs/Detection2DArray"),
     "play_rate": ("1.0", "speed of the bag"),
+    "delay": ("10.0", "seconds until the bag begins, in which the node loads its objects"),
     "dataset": ("", "dataset in BOP layout to score against; empty scores nothing"),
     "split": ("test", "folder of the split in it"),
     "scene": ("-1", "number of the scene in it"),
@@ -39,7 +40,7 @@ ARGUMENTS = {
 def generate_launch_description():
     given = {name: LaunchConfiguration(name) for name in ARGUMENTS}
     play = ExecuteProcess(cmd=["ros2", "bag", "play", given["bag"], "--clock", "--rate", given["play_rate"],
-                               "--delay", "5"], output="screen")
+                               "--delay", given["delay"]], output="screen")
     topics = {name: given[name] for name in ("objects", "image", "camera_info", "depth", "detections")}
     estimator = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(SHARE / "launch" / "estimator.launch.py")),

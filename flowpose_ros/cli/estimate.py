@@ -17,7 +17,7 @@ from flowpose_ros.errors import DetectionError, FrameError
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
 from flowpose_ros.evaluation.contour import draw_pose
 from flowpose_ros.evaluation.images import check_image_path, read_color, read_depth, write_image
-from flowpose_ros.evaluation.json_input import read_json, take_number, take_numbers
+from flowpose_ros.evaluation.json_input import read_mapping, take_number, take_numbers
 from flowpose_ros.evaluation.table import format_table
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.records import Detection, Frame, FrameResult
@@ -36,13 +36,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                "             --box mug,210,150,330,290 --depth depth.png",
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", metavar="IMAGE", type=Path, help="rectified colour image")
-    parser.add_argument("--intrinsics", required=True, metavar="FX,FY,CX,CY|FILE.json",
-                        help="pixels, or a JSON file with fx, fy, cx, cy or cam_K")
+    parser.add_argument("--intrinsics", required=True, metavar="FX,FY,CX,CY|FILE",
+                        help="pixels, or a JSON or YAML file with fx, fy, cx, cy, with cam_K, or as ROS keeps calibrations "
+                             "(camera_matrix)")
     parser.add_argument("--objects", required=True, metavar="FOLDER", type=Path, help="meshes of the objects")
     add_unit_flag(parser)
     parser.add_argument("--box", required=True, action="append", metavar="LABEL,L,T,R,B",
                         help="an object and its box in pixels; may be repeated")
-    parser.add_argument("--depth", metavar="FILE", type=Path, help="depth image, registered to the colour image")
+    parser.add_argument("--depth", metavar="FILE", type=Path,
+                        help="depth, registered to the colour image: PNG or TIFF of one channel, or .npy")
     parser.add_argument("--depth-scale", type=scale, metavar="X",
                         help="metres per unit of the depth image, which is a thousandth of BOP's depth_scale (default: "
                              "0.001, of an image of floating point numbers 1)")
@@ -98,23 +100,25 @@ def doubts(frame: Frame, catalogue: Catalogue, result: FrameResult) -> list[str]
 
 
 def parse_intrinsics(text: str) -> np.ndarray:
-    """K [3,3] of "fx,fy,cx,cy" or of a JSON file with these four or with cam_K.
+    """K [3,3] of "fx,fy,cx,cy" or of a JSON or YAML file with these four, with cam_K, or with ROS's camera_matrix.
 
     Raises FrameError or DatasetError.
     """
-    if text.endswith(".json"):
-        content = read_json(Path(text), dict)
+    if text.endswith((".json", ".yaml", ".yml")):
+        content = read_mapping(Path(text))
+        if "camera_matrix" in content:
+            return take_numbers(content["camera_matrix"], "data", 9, f"{text}: camera_matrix").reshape(3, 3)
         if "cam_K" in content:
             rows = content["cam_K"]
             flat = sum(rows, []) if isinstance(rows, list) and all(isinstance(row, list) for row in rows) else rows
             return take_numbers({"cam_K": flat}, "cam_K", 9, text).reshape(3, 3)
         if not {"fx", "fy", "cx", "cy"} <= content.keys():
-            raise FrameError(f"{text}: expected fx, fy, cx and cy, or cam_K, got {', '.join(map(str, content)) or 'nothing'}")
+            raise FrameError(f"{text}: expected fx, fy, cx and cy, cam_K or camera_matrix, got {', '.join(map(str, content)) or 'nothing'}")
         numbers = [take_number(content, key, float("nan"), text) for key in ("fx", "fy", "cx", "cy")]
     else:
         numbers = _numbers(text.split(","))
     if numbers is None or len(numbers) != 4:
-        raise FrameError(f"--intrinsics: expected fx,fy,cx,cy or a .json file, got {text!r}")
+        raise FrameError(f"--intrinsics: expected fx,fy,cx,cy or a .json or .yaml file, got {text!r}")
     fx, fy, cx, cy = numbers
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
 

@@ -14,7 +14,7 @@ from flowpose_ros.evaluation.images import write_image
 from flowpose_ros.evaluation.table import format_table
 from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.objects.catalogue import Catalogue, ObjectModel
-from flowpose_ros.objects.listing import BOP_INFO, BOP_UNIT, OWN_INFO, list_objects
+from flowpose_ros.objects.listing import BOP_INFO, BOP_UNIT, NOT_READ, OWN_INFO, list_objects, overlooked
 from flowpose_ros.objects.load import METRES_PER_UNIT, MeshLimits, load_mesh, read_parts
 from flowpose_ros.rendering.contact_sheet import contact_sheet
 from flowpose_ros.rendering.raycast import RaycastRenderer
@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     folder = path if path.is_dir() else path.parent
     models = list(Catalogue.load(folder, args.unit)) if path.is_dir() else [_single(path, args.unit)]
     print(format_table(HEADER, [_row(model, folder) for model in models]))
+    if path.is_dir() and (left := overlooked(folder)):
+        print(f"not read: {', '.join(left)}: {NOT_READ}")
     renderer = RaycastRenderer()
     for model in models:
         picture = args.output / f"{model.label}.png"

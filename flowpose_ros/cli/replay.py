@@ -16,6 +16,7 @@ from flowpose_ros.errors import BagError
 from flowpose_ros.estimation.estimator import EstimatorOptions
 from flowpose_ros.options import named_values
 from flowpose_ros.runtime.environment import private_ros_environment
+from flowpose_ros.runtime.frame_assembler import AssemblerOptions
 from flowpose_ros.runtime.node_options import NodeOptions
 from flowpose_ros.runtime.node_process import NodeProcess
 from flowpose_ros.runtime.replay_options import ReplayOptions
@@ -44,6 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_unit_flag(parser)
     parser.add_argument("--output", metavar="BAG", type=Path, help="bag to write (default: BAG with _poses added)")
     add_option_flags(parser, ReplayOptions, skip=("bag", "output"))
+    add_option_flags(parser, AssemblerOptions)
     add_option_flags(parser, NodeOptions, skip=NOT_OF_A_REPLAY)
     add_option_flags(parser, EstimatorOptions)
     parser.set_defaults(func=run)
@@ -56,14 +58,15 @@ def run(args: argparse.Namespace) -> int:
         raise BagError(f"{output}: expected a new folder to write to, got one that exists")
     replay = options_from(args, ReplayOptions, bag=str(args.bag.resolve()), output=str(output.resolve()))
     given = options_from(args, NodeOptions, objects=str(args.objects.resolve()), object_unit=args.unit or "")
-    estimator = named_values(given) | named_values(options_from(args, EstimatorOptions))
+    assembly = named_values(options_from(args, AssemblerOptions))
+    estimator = named_values(given) | named_values(options_from(args, EstimatorOptions)) | assembly
     logs, own = output.with_name(f"{output.name}_logs"), private_ros_environment()  # a replay must not move a robot's TF
-    with NodeProcess("replay_node", logs / "replay.txt", named_values(replay), environment=own) as player:
+    with NodeProcess("replay_node", logs / "replay.txt", named_values(replay) | assembly, environment=own) as player:
         await_opened(player)
         packed = {"image_transport": "compressed" if COMPRESSED in player.output else "raw"}
         with NodeProcess("estimator_node", logs / "estimator.txt", estimator | packed, environment=own) as node:
             follow(player, node)
-    for reason in LEFT_OUT.findall(node.output):
+    for reason in LEFT_OUT.findall(player.output + node.output):
         print(reason, file=sys.stderr)
     summary = SUMMARY.search(player.output)
     if summary is None:

@@ -148,7 +148,7 @@ class Estimator:
         dropped: list[Dropped] = []
         timings: dict[str, float] = {}
         if options.depth == "on" and tensors.depth is None:
-            return FrameResult((), tuple(Dropped(d, "no_depth", f"{d.label}: depth: expected with every frame, got no "
+            return FrameResult((), tuple(Dropped(d, "depth_missing", f"{d.label}: depth: expected with every frame, got no "
                                                                 "valid pixel") for d in detections))
         for index, detection in enumerate(detections):
             try:

@@ -35,7 +35,7 @@ def read_depth(path: Path, metres_per_unit: float | None) -> np.ndarray:
 
     metres_per_unit: where it is None, whole numbers are millimetres and others metres.
     """
-    depth = _decode(path, cv2.IMREAD_UNCHANGED)
+    depth = _load_array(path) if path.suffix.lower() == ".npy" else _decode(path, cv2.IMREAD_UNCHANGED)
     if depth.ndim != 2:
         raise DatasetError(f"{path}: expected one channel of depth, got shape {list(depth.shape)}")
     if depth.dtype == np.uint8:
@@ -63,6 +63,16 @@ def write_image(path: Path, image: np.ndarray) -> None:
     check_image_path(path)
     if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
         raise DatasetError(f"{path}: expected a writable path, got a refusal to write")
+
+
+def _load_array(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DatasetError(f"{path}: expected an array in NumPy's format, got {error}") from error
+    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        raise DatasetError(f"{path}: expected numbers, got {array.dtype}")
+    return array
 
 
 def _decode(path: Path, flags: int) -> np.ndarray:

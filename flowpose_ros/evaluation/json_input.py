@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from flowpose_ros.errors import DatasetError
 
@@ -24,6 +25,21 @@ def read_json(path: Path, kind: type) -> Any:
         raise DatasetError(f"{path}: expected JSON, got {error}") from None
     if not isinstance(content, kind):
         raise DatasetError(f"{path}: expected a JSON {kind.__name__}, got {type(content).__name__}")
+    return content
+
+
+def read_mapping(path: Path) -> dict:
+    """The content of a JSON or YAML file that maps names to values; raises DatasetError as read_json does."""
+    if path.suffix.lower() == ".json":
+        return read_json(path, dict)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: expected a file, got nothing there") from None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise DatasetError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path}: expected a YAML mapping, got {type(content).__name__}")
     return content
 
 

@@ -16,6 +16,9 @@ from flowpose_ros.runtime.timing import Percentiles
 MEMORY_SHORT = ("no memory left on the device even for the smallest batch; end what else uses it, or choose fewer "
                 "hypotheses")
 
+FRAME_LOST = ("frame_unusable", "frame_out_of_memory", "frame_failed")
+"""Reasons for which a frame that was worked on has no answer."""
+
 
 @dataclass(frozen=True)
 class Health:

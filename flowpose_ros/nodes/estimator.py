@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
@@ -20,13 +21,14 @@ from flowpose_ros.errors import CatalogueError, DeviceLostError, FlowposeError, 
 from flowpose_ros.estimation.batches import is_memory_shortage
 from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
 from flowpose_ros.estimation.memory import give_back_memory
-from flowpose_ros.nodes.diagnostics import Health, diagnostics
+from flowpose_ros.nodes.diagnostics import FRAME_LOST, Health, diagnostics
 from flowpose_ros.nodes.inputs import CameraInputs
 from flowpose_ros.nodes.outputs import Outputs
 from flowpose_ros.nodes.parameters import declare_options, read_options, undeclared
 from flowpose_ros.nodes.pipeline import FramePipeline, Processed
 from flowpose_ros.nodes.services import Services
 from flowpose_ros.objects.catalogue import Catalogue
+from flowpose_ros.objects.listing import NOT_READ, overlooked
 from flowpose_ros.runtime.device import check_device
 from flowpose_ros.runtime.drop_log import DropLog
 from flowpose_ros.runtime.frame_assembler import IMAGE_LEFT_OUT, AssemblerOptions, Bundle
@@ -45,8 +47,7 @@ RELOAD_S = 60.0
 SAME_CLOCK_S = 3600.0
 """An image that is older is stamped by another clock; its latency says nothing."""
 
-IMAGE_LOST = ("replaced_by_newer", "switched_off", "frame_unusable", "frame_out_of_memory", "frame_failed", "stopped",
-              "worker_died")
+IMAGE_LOST = ("replaced_by_newer", "switched_off", *FRAME_LOST, "stopped", "worker_died")
 """Reasons that each stand for one image without an answer."""
 
 OPTION_CLASSES = (NodeOptions, AssemblerOptions, EstimatorOptions, TrackerOptions)
@@ -73,6 +74,7 @@ class EstimatorNode(LifecycleNode):
         self._received = self._answered = 0
         self._memory_short = {"frames": False, "detections": False}
         self._info: CameraInfo | None = None
+        self._epoch = 0
         self._pipeline: FramePipeline | None = None
         self._outputs: Outputs | None = None
         self._inputs: CameraInputs | None = None
@@ -152,6 +154,8 @@ class EstimatorNode(LifecycleNode):
             raise CatalogueError("objects: expected the folder of the objects, got an empty parameter")
         labels = [label.strip() for label in self.options.labels.split(",") if label.strip()]
         catalogue = Catalogue.load(self.options.objects, self.options.object_unit or None, labels or None)
+        if left := overlooked(Path(self.options.objects)):
+            self.get_logger().warning(f"not read: {', '.join(left)}: {NOT_READ}")
         options = read_options(self, EstimatorOptions)
         estimator = Estimator(catalogue, options)
         estimator.warm_up(self._progress)
@@ -238,9 +242,10 @@ class EstimatorNode(LifecycleNode):
 
     def _check_device(self, error: Exception) -> None:
         """After an unexpected error: whether the device can still be used."""
-        if not isinstance(error, FlowposeError) and self._pipeline is not None:
+        pipeline = self._pipeline  # cleaning up may take it away meanwhile
+        if not isinstance(error, FlowposeError) and pipeline is not None:
             try:
-                check_device(self._pipeline.estimator.networks.device)
+                check_device(pipeline.estimator.networks.device)
             except DeviceLostError as lost:
                 self._lost = lost
 
@@ -267,13 +272,13 @@ class EstimatorNode(LifecycleNode):
         self._inputs = CameraInputs(self, read_options(self, AssemblerOptions),
                                     read_options(self, EstimatorOptions).depth, self.options.masks,
                                     self.options.image_transport, self._offer,
-                                    self._offer_detections if self.options.mode == "track" else None, self._info)
+                                    self._offer_detections if self.options.mode == "track" else None, self._info, self._epoch)
 
     def _close_inputs(self) -> None:
-        """Listen no more, and count what waited; the calibration is kept."""
+        """Listen no more, and count what waited; the calibration and the count of jumps back are kept."""
         if self._inputs is not None:
             self._received += self._inputs.images
-            self._info = self._inputs.info
+            self._info, self._epoch = self._inputs.info, self._inputs.epoch
             self.drops.take_over(self._inputs.close())
             self._inputs = None
 

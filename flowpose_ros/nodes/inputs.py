@@ -33,15 +33,16 @@ class CameraInputs:
 
     def __init__(self, node: Node, assembler: AssemblerOptions, depth: str, masks: str, image_transport: str,
                  on_bundle: Callable[[Bundle], None],
-                 on_detections: Callable[[Bundle], None] | None = None, info: CameraInfo | None = None) -> None:
-        """info: a camera_info that came before, for some publish it once."""
+                 on_detections: Callable[[Bundle], None] | None = None, info: CameraInfo | None = None,
+                 epoch: int = 0) -> None:
+        """info: a camera_info that came before, for some publish it once; epoch: jumps back of the stamps before."""
         whole = FrameAssembler(assembler, depth, masks=masks)
         self._lanes = [(whole, on_bundle)]
         if on_detections is not None:
             self._lanes = [(FrameAssembler(assembler, depth, detections=False), on_bundle), (whole, on_detections)]
         self._assembler = self._lanes[0][0]
         for lane, _ in self._lanes:
-            lane.info = info
+            lane.info, lane.epoch = info, epoch
         self._node = node
         self._heard: dict[Stream, float] = {}
         raw = image_transport == "raw"
@@ -77,6 +78,11 @@ class CameraInputs:
     def info(self) -> CameraInfo | None:
         """The latest camera_info."""
         return self._assembler.info
+
+    @property
+    def epoch(self) -> int:
+        """How often the images' stamps have jumped back."""
+        return self._assembler.epoch
 
     def change(self, assembler: AssemblerOptions) -> None:
         """Put frames together by other options from now on."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -18,11 +20,12 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 
 from flowpose_ros.errors import BagError
 from flowpose_ros.nodes.bags import BagReader, BagWriter, Recorded, type_name
+from flowpose_ros.nodes.diagnostics import FRAME_LOST
 from flowpose_ros.nodes.discovery import RESEND_S, SETTLE_S
 from flowpose_ros.nodes.messages.frames import stamp_ns
 from flowpose_ros.nodes.parameters import declare_options, read_options
 from flowpose_ros.nodes.spin import run_program
-from flowpose_ros.runtime.frame_assembler import FrameAssembler, Stream
+from flowpose_ros.runtime.frame_assembler import IMAGE_LEFT_OUT, AssemblerOptions, FrameAssembler, Stream
 from flowpose_ros.runtime.replay_options import ReplayOptions
 
 POSES, TF = "/flowpose/poses", "/tf"
@@ -41,16 +44,16 @@ class _Input:
     topic: str
 
 
-def replay(node: Node, options: ReplayOptions, stop: Callable[[], bool]) -> None:
+def replay(node: Node, options: ReplayOptions, assembly: AssemblerOptions, stop: Callable[[], bool]) -> None:
     """Write a copy of the bag with the estimator's poses and transforms added.
 
-    Frames go in one after the other, each when the last one is answered, so that none is lost.
-    Raises BagError when the bag or a topic is unusable.
+    Frames go in one after the other, each when the last one is answered, so that none is lost; `assembly` is what the
+    estimator puts them together by. Raises BagError when the bag or a topic is unusable.
     """
     reader = BagReader(Path(options.bag))
     try:
         inputs = _inputs(reader, options)
-        session = _Session(node, inputs, options.answer_timeout_s, stop)
+        session = _Session(node, inputs, assembly, options.answer_timeout_s, stop)
         old = names_of_answers(reader)
         session.connect()
         with BagWriter(Path(options.output), reader, RESULTS) as writer:
@@ -60,6 +63,9 @@ def replay(node: Node, options: ReplayOptions, stop: Callable[[], bool]) -> None
                 for topic, data in session.feed(message):
                     writer.add(topic, message.time_ns, data)
                 node.get_logger().info(f"{count} of {reader.message_count} messages", throttle_duration_sec=0.5)
+        for reason, count in session.left_out().items():
+            node.get_logger().warning(f"{reason}: {count} left out: no frame of the bag's own stamps, {assembly.slop_s} s "
+                                      "apart at most (slop_s)")
         print(f"{session.answered} of {session.frames} frames answered, {session.poses} poses")
     finally:
         reader.close()
@@ -109,7 +115,7 @@ def _input(reader: BagReader, stream: Stream, topic: str, types: tuple[type, ...
 class _Session:
     """Publishes recorded messages and collects the node's answers, as bytes."""
 
-    def __init__(self, node: Node, inputs: dict[str, _Input], answer_timeout_s: float,
+    def __init__(self, node: Node, inputs: dict[str, _Input], assembly: AssemblerOptions, answer_timeout_s: float,
                  stop: Callable[[], bool]) -> None:
         self.frames = self.answered = self.poses = 0
         self._node, self._inputs, self._timeout, self._stop = node, inputs, answer_timeout_s, stop
@@ -119,8 +125,10 @@ class _Session:
                             for topic, i in inputs.items()}
         self._node.create_subscription(Detection3DArray, POSES, self._take_poses, QOS, raw=True)
         self._node.create_subscription(TFMessage, TF, self._take_tf, TF_QOS, raw=True)
-        self._assembler = FrameAssembler(masks="auto")
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._take_diagnostics, QOS)
+        self._assembler = FrameAssembler(assembly, masks="auto")
         self._assembler.published = {i.stream for i in inputs.values()}
+        self._refused = self._refused_told = 0
         self._answers: dict[int, bytes] = {}
         self._transforms: dict[int, list[bytes]] = {}
 
@@ -161,11 +169,18 @@ class _Session:
 
     def _await_poses(self, stamp: int, parts: list[Recorded]) -> None:
         deadline = time.monotonic() + self._timeout
-        while not self._spin_until(lambda: stamp in self._answers, min(RESEND_S, deadline - time.monotonic())):
+        while not self._spin_until(lambda: stamp in self._answers or self._refused_told > self._refused,
+                                   min(RESEND_S, deadline - time.monotonic())):
             if time.monotonic() >= deadline:
                 return
             for part in parts:
                 self._publishers[part.connection.topic].publish(part.data)
+        self._refused = self._refused_told
+
+    def left_out(self) -> Counter[str]:
+        """Images that became no frame, by reason."""
+        drops = self._assembler.drops + self._assembler.missing()
+        return Counter({reason: count for reason, count in drops.items() if reason in IMAGE_LEFT_OUT})
 
     def _connected(self) -> bool:
         return (all(publisher.get_subscription_count() for publisher in self._publishers.values())
@@ -185,6 +200,10 @@ class _Session:
     def _take_poses(self, data: bytes) -> None:
         self._answers[stamp_ns(deserialize_message(data, Detection3DArray))] = data
 
+    def _take_diagnostics(self, message: DiagnosticArray) -> None:
+        values = {pair.key: pair.value for status in message.status for pair in status.values}
+        self._refused_told = sum(int(values.get(f"dropped_{reason}", 0)) for reason in FRAME_LOST)
+
     def _take_tf(self, data: bytes) -> None:
         transforms = deserialize_message(data, TFMessage).transforms
         if transforms:
@@ -195,8 +214,8 @@ def main(args: list[str] | None = None) -> int:
     """Run the node; `flowpose replay` starts it beside an estimator of its own."""
     def body(stop: Callable[[], bool]) -> None:
         node = Node("flowpose_replay")
-        declare_options(node, ReplayOptions)
-        replay(node, read_options(node, ReplayOptions), stop)
+        declare_options(node, ReplayOptions, AssemblerOptions)
+        replay(node, read_options(node, ReplayOptions), read_options(node, AssemblerOptions), stop)
         node.destroy_node()
 
     return run_program(body, args)

@@ -47,6 +47,9 @@ class Catalogue:
         if len(self._labels_by_id) < sum(model.obj_id is not None for model in models):
             raise CatalogueError("expected ids that differ, got "
                                  f"{', '.join(f'{m.label}: {m.obj_id}' for m in models)}")
+        for number, label in self._labels_by_id.items():
+            if self._models.get(number, self._models[label]) is not self._models[label]:
+                raise CatalogueError(f"expected labels that are no other object's id, got {number!r}, the id of {label}")
 
     @staticmethod
     def load(folder: str | Path, unit: str | None = None, labels: Sequence[str] | None = None,

@@ -17,6 +17,9 @@ from flowpose_ros.objects.load import MESH_SUFFIXES
 BOP_INFO = "models_info.json"
 OWN_INFO = "objects.yaml"
 BOP_UNIT = "mm"
+OTHER_CAD = {".3ds", ".3mf", ".blend", ".dae", ".fbx", ".iges", ".igs", ".off", ".step", ".stp", ".usd", ".usdz", ".wrl"}
+"""Endings of shapes that are not read."""
+NOT_READ = f"objects are files ending in {', '.join(MESH_SUFFIXES)} or subfolders that hold one; {OWN_INFO} can name others"
 OBJECT_KEYS = {"file", "unit", "id", "diameter", "symmetries_discrete", "symmetries_continuous"}
 
 
@@ -54,6 +57,17 @@ def list_objects(folder: Path) -> list[ListedObject]:
         raise CatalogueError(f"{folder}: expected meshes ({', '.join(MESH_SUFFIXES)}), one file or subfolder "
                              "per object, got none")
     return sorted(listed, key=lambda item: item.label)
+
+
+def overlooked(folder: Path) -> list[str]:
+    """What in a folder without a list looks like an object and is none: CAD files of other kinds, and subfolders whose
+    meshes lie deeper; relative paths."""
+    if any((folder / name).is_file() for name in (OWN_INFO, BOP_INFO)):
+        return []
+    deeper = [path for path in folder.iterdir() if path.is_dir() and not _meshes_in(path)
+              and any(map(_is_mesh, path.rglob("*")))]
+    other = [path for path in folder.glob("*") if path.suffix.lower() in OTHER_CAD]
+    return sorted(f"{path.name}{'/' if path.is_dir() else ''}" for path in deeper + other)
 
 
 def _read_bop(folder: Path) -> list[ListedObject]:

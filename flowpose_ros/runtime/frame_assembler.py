@@ -139,6 +139,10 @@ class FrameAssembler:
         """How many messages of an input wait for their partners."""
         return len(self._queues[stream])
 
+    def missing(self) -> Counter[str]:
+        """What the images that wait still lack, by the reasons of `drops`."""
+        return Counter(self._missing(stamp) for stamp in self._queues[Stream.IMAGE].stamps)
+
     def _complete(self) -> Bundle | None:
         """The newest image that has all it needs: camera_info, detections and, where awaited, depth and masks."""
         images = self._queues[Stream.IMAGE]

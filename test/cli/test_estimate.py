@@ -23,6 +23,9 @@ def test_intrinsics_as_text_and_as_files(tmp_path):
                     {"cam_K": K_MATRIX.tolist()}):
         path.write_text(json.dumps(content))
         np.testing.assert_array_equal(parse_intrinsics(str(path)), K_MATRIX)
+    path = tmp_path / "ros.yaml"
+    path.write_text(f"image_width: 320\ncamera_matrix:\n  rows: 3\n  cols: 3\n  data: {K_MATRIX.ravel().tolist()}\n")
+    np.testing.assert_array_equal(parse_intrinsics(str(path)), K_MATRIX)
 
 
 @pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", ""])
@@ -32,9 +35,10 @@ def test_other_intrinsics_are_refused(text):
 
 
 @pytest.mark.parametrize("content, error, told", [
-    ('{"fx": 1}', FrameError, "k.json: expected fx, fy, cx and cy, or cam_K, got fx"),
-    ('{"0": {"cam_K": []}, "1": {}}', FrameError, "k.json: expected fx, fy, cx and cy, or cam_K, got 0, 1"),
+    ('{"fx": 1}', FrameError, "k.json: expected fx, fy, cx and cy, cam_K or camera_matrix, got fx"),
+    ('{"0": {"cam_K": []}, "1": {}}', FrameError, "k.json: expected fx, fy, cx and cy, cam_K or camera_matrix, got 0, 1"),
     ('{"fx": 1, "fy": "one", "cx": 1, "cy": 1}', DatasetError, "k.json: fy: expected a finite number"),
+    ('{"camera_matrix": [1, 2]}', DatasetError, "k.json: camera_matrix: data: expected 9"),
     ('{"cam_K": [[1, 2], [3]]}', DatasetError, "k.json: cam_K: expected 9")])
 def test_incomplete_intrinsics_file_is_refused(tmp_path, content, error, told):
     (tmp_path / "k.json").write_text(content)
@@ -105,9 +109,11 @@ def test_depth_of_floating_point_numbers_is_in_metres_and_of_8_bits_is_refused(c
     depth = cv2.imread(str(bop_root / "test/000002/depth/000000.png"), cv2.IMREAD_UNCHANGED)
     cv2.imwrite(str(tmp_path / "depth.tiff"), depth.astype(np.float32) / 1e4)
     cv2.imwrite(str(tmp_path / "depth.png"), (depth // 256).astype(np.uint8))
+    np.save(tmp_path / "depth.npy", depth / 1e4)
     boxed = [*command, "--box", "obj_000003,90,106,125,132"]
-    assert main([*boxed, "--depth", str(tmp_path / "depth.tiff")]) == 0
-    assert "note:" not in capsys.readouterr().err
+    for name in ("depth.tiff", "depth.npy"):
+        assert main([*boxed, "--depth", str(tmp_path / name)]) == 0
+        assert "note:" not in capsys.readouterr().err
     assert main([*boxed, "--depth", str(tmp_path / "depth.png")]) == 2
     assert "depth.png: expected depth of 16 bits or of floating point numbers, got 8 bits" in capsys.readouterr().err
 

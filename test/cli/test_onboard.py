@@ -60,6 +60,13 @@ def test_a_folder_and_its_snippet_say_the_same(tmp_path, capsys):
         assert old.mesh.content_hash == new.mesh.content_hash
 
 
+def test_what_a_folder_holds_beside_objects_is_told(tmp_path, capsys):
+    mesh_files.write_ply(tmp_path / "box.ply", True)
+    (tmp_path / "valve.step").touch()
+    assert main(["onboard", str(tmp_path), "--unit", "mm", "--output", str(tmp_path / "out")]) == 0
+    assert "not read: valve.step: objects are files ending in .ply" in capsys.readouterr().out
+
+
 def test_symmetries_of_the_shape_are_a_hint_that_can_be_taken(tmp_path, capsys):
     path = mesh_files.write_ply(tmp_path / "box.ply", True)
     assert main(["onboard", str(path), "--unit", "mm", "--output", str(tmp_path)]) == 0

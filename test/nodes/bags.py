@@ -1,6 +1,8 @@
 """Records a scene as a bag."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 from rclpy.serialization import serialize_message
@@ -24,9 +26,9 @@ PERIOD_NS = 100_000_000
 
 
 def write_bag(path: Path, root: Path, plugin: StoragePlugin = StoragePlugin.SQLITE3, skip: str = "",
-              compressed: bool = False) -> list[int]:
+              compressed: bool = False, edit: Callable[[str, Any], None] = lambda topic, message: None) -> list[int]:
     """Write the images of a scene, stamped as the player stamps them, leaving out topic `skip`; their stamps. compressed:
-    as PNG on /image/compressed."""
+    as PNG on /image/compressed; edit: changes a topic's message."""
     stamps = []
     types = {("/image/compressed" if compressed and topic == "/image" else topic):
              (CompressedImage if compressed and topic == "/image" else kind) for topic, kind in TYPES.items()}
@@ -45,5 +47,6 @@ def write_bag(path: Path, root: Path, plugin: StoragePlugin = StoragePlugin.SQLI
                         "/detections": detections_message(header, sample.detections)}
             for order, (topic, message) in enumerate(messages.items()):
                 if topic in connections:
+                    edit(topic, message)
                     writer.write(connections[topic], stamps[-1] + order, serialize_message(message))
     return stamps

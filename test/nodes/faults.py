@@ -15,7 +15,7 @@ def _data(message, data):
 def _scramble(message, rng):
     """Any few bytes of the serialised fields: sizes, step, encoding."""
     message.height, message.width, message.step = (int(x) for x in rng.choice([0, 1, 7, 48, 64, HUGE, 2**32 - 1], 3))
-    message.encoding = str(rng.choice(["rgb8", "mono8", "16UC1", "32FC1", "bayer_rggb8", "", "rgb8\x00", "é" * 50]))
+    message.encoding = str(rng.choice(["rgb8", "mono8", "16UC1", "32FC1", "rgb16", "bayer_rggb8", "", "rgb8\x00", "é" * 50]))
     _data(message, rng.bytes(int(rng.integers(0, 200))))
 
 

@@ -38,6 +38,37 @@ def test_every_colour_encoding_gives_the_same_picture(encoding, pixels, padding)
     assert (image == RGB).all()
 
 
+SMOOTH = cv2.resize(np.random.default_rng(1).integers(60, 200, (3, 4, 3)).astype(np.uint8), (48, 32))
+"""A picture of soft colours: what sensors leave out of it can be told from what is beside."""
+
+
+@pytest.mark.parametrize("first, second", [("rg", "gb"), ("bg", "gr"), ("gb", "rg"), ("gr", "bg")])
+def test_a_sensors_mosaic_gives_the_picture(first, second):
+    mosaic = np.empty(SMOOTH.shape[:2], np.uint8)
+    for row, colours in enumerate((first, second)):
+        for column, colour in enumerate(colours):
+            mosaic[row::2, column::2] = SMOOTH[row::2, column::2, "rgb".index(colour)]
+    image = color_image(message(f"bayer_{first}{second}8", mosaic, padding=3), BRIDGE)
+    assert np.abs(image[2:-2, 2:-2].astype(int) - SMOOTH[2:-2, 2:-2]).max() < 12
+
+
+@pytest.mark.parametrize("encoding, brightness", [("yuv422_yuy2", 0), ("yuyv", 0), ("yuv422", 1), ("uyvy", 1)])
+def test_two_pixels_that_share_their_colour_give_the_picture(encoding, brightness):
+    y, v, u = np.moveaxis(cv2.cvtColor(SMOOTH, cv2.COLOR_RGB2YCrCb).astype(float), 2, 0)
+    packed = np.empty((*SMOOTH.shape[:2], 2), np.uint8)
+    packed[..., brightness] = np.round(16 + y * 219 / 255)
+    for column, colour in enumerate((u, v)):  # studio range, as cameras send it
+        scale = {0: 0.886 * 0.564, 1: 0.701 * 0.713}[column] * 2
+        packed[:, column::2, 1 - brightness] = np.round(128 + (colour[:, ::2] - 128) / scale * 224 / 255)
+    image = color_image(message(encoding, packed), BRIDGE)
+    assert np.abs(image.astype(int) - SMOOTH).max() < 20
+
+
+def test_raw_pictures_of_odd_sizes_are_refused():
+    with pytest.raises(FrameError, match="expected an even size with the encoding yuyv, got 5 x 4"):
+        color_image(message("yuyv", np.zeros((4, 5, 2), np.uint8)), BRIDGE)
+
+
 def test_grey_becomes_three_equal_channels():
     image = color_image(message("mono8", RGB[..., 0]), BRIDGE)
     assert (image == RGB[..., :1]).all() and image.shape == (4, 6, 3)
@@ -80,7 +111,7 @@ def test_what_is_sent_is_what_is_read():
 
 
 @pytest.mark.parametrize("changes, told", [
-    ({"encoding": "bayer_rggb8"}, "encoding.*got 'bayer_rggb8'"),
+    ({"encoding": "rgb16"}, "encoding.*got 'rgb16'"),
     ({"encoding": "16UC1"}, "got '16UC1'"),
     ({"encoding": ""}, "got ''"),
     ({"data": b"short"}, "expected 72 bytes of data.*got 5"),

@@ -1,6 +1,7 @@
 """Bags through the real node and back into bags."""
 
 import shutil
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ from flowpose_ros.cli.main import main
 from flowpose_ros.errors import BagError
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.nodes.bags import BagReader, BagWriter, Recorded
+from flowpose_ros.nodes.messages.frames import header_at, stamp_ns
 from flowpose_ros.nodes.messages.poses import transform_matrix
 from flowpose_ros.nodes.replay_node import is_answer
 
@@ -98,6 +100,33 @@ def test_a_replay_without_a_pose_says_why(scene, tmp_path, ros_env, capfd):
     told = capfd.readouterr()
     assert "3 of 3 frames answered, 0 poses" in told.out
     assert "low_score: " in told.err and "unknown_class: " in told.err and "estimator.txt" in told.err
+
+
+def test_detections_of_other_stamps_are_said_and_found_with_more_slop(scene, tmp_path, ros_env, capfd):
+    def late(topic, message):
+        if topic == "/detections":
+            message.header = header_at(stamp_ns(message) + 30_000_000, "camera_optical")
+
+    write_bag(tmp_path / "clip", scene, edit=late)
+    assert quick_replay(scene, tmp_path / "clip", "--output", tmp_path / "none") == 1
+    told = capfd.readouterr()
+    assert "0 of 0 frames answered" in told.out
+    assert "no_detections: 3 left out" in told.err and "0.015 s apart at most (slop_s)" in told.err
+    assert quick_replay(scene, tmp_path / "clip", "--slop-s", "0.04") == 0
+    assert "3 of 3 frames answered, 6 poses" in capfd.readouterr().out
+
+
+def test_frames_that_the_node_refuses_are_not_waited_for(scene, tmp_path, ros_env, capfd):
+    def change(topic, message):
+        if topic == "/image":
+            message.encoding = "rgb16"
+
+    write_bag(tmp_path / "clip", scene, edit=change)
+    begin = time.monotonic()
+    assert quick_replay(scene, tmp_path / "clip", "--answer-timeout-s", "600") == 1
+    told = capfd.readouterr()
+    assert "0 of 3 frames answered, 0 poses" in told.out and "frame_unusable: " in told.err
+    assert time.monotonic() - begin < 300
 
 
 def test_what_failed_before_any_answer_leaves_no_bag(scene, tmp_path, ros_env, capfd):

@@ -10,6 +10,7 @@ import synthetic_bop
 
 from flowpose_ros.errors import CatalogueError, MeshError
 from flowpose_ros.objects.catalogue import Catalogue, ObjectModel
+from flowpose_ros.objects.listing import overlooked
 
 
 @pytest.fixture
@@ -231,6 +232,24 @@ def test_labels_must_differ(bop):
     twin = ObjectModel(model.label, 4, model.mesh, model.symmetries, model.path)
     with pytest.raises(CatalogueError, match="expected labels that differ, got obj_000003, obj_000003"):
         Catalogue([model, twin])
+
+
+def test_a_label_that_is_another_objects_number_is_refused(bop):
+    model = Catalogue.load(bop)["3"]
+    named = ObjectModel("3", 4, model.mesh, model.symmetries, model.path)
+    with pytest.raises(CatalogueError, match="expected labels that are no other object's id, got '3', the id of obj_000003"):
+        Catalogue([model, named])
+    assert Catalogue([ObjectModel("3", 3, model.mesh, model.symmetries, model.path)])["3"].obj_id == 3
+
+
+def test_what_looks_like_an_object_and_is_none_is_told(own):
+    (own / "drill" / "meshes").mkdir(parents=True)
+    (own / "drill" / "meshes" / "drill.ply").touch()
+    for name in ("valve.step", "README.txt"):
+        (own / name).touch()
+    assert overlooked(own) == ["drill/", "valve.step"]
+    (own / "objects.yaml").write_text("unit: mm\n")
+    assert overlooked(own) == []
 
 
 def test_real_models(data_root):

@@ -13,7 +13,15 @@ from sensor_msgs.msg import Image
 
 from flowpose_ros.errors import FrameError
 
-BYTES_PER_COLOR_PIXEL = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
+RAW_CONVERSIONS = {
+    "bayer_rggb8": cv2.COLOR_BayerBG2RGB, "bayer_bggr8": cv2.COLOR_BayerRG2RGB,
+    "bayer_gbrg8": cv2.COLOR_BayerGR2RGB, "bayer_grbg8": cv2.COLOR_BayerGB2RGB,
+    "yuv422": cv2.COLOR_YUV2RGB_UYVY, "uyvy": cv2.COLOR_YUV2RGB_UYVY,
+    "yuv422_yuy2": cv2.COLOR_YUV2RGB_YUY2, "yuyv": cv2.COLOR_YUV2RGB_YUY2}
+"""What sensors send before anybody converts it, and OpenCV's way to RGB; it names a mosaic by the second row's second and
+third pixel."""
+BYTES_PER_COLOR_PIXEL = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1,
+                         **{name: 1 if name.startswith("bayer") else 2 for name in RAW_CONVERSIONS}}
 BYTES_PER_DEPTH_PIXEL = {"16UC1": 2, "32FC1": 4}
 BYTES_PER_LABEL_PIXEL = {"mono8": 1, "8UC1": 1, "mono16": 2, "16UC1": 2, "32SC1": 4}
 MAX_SIDE = 16384
@@ -28,7 +36,19 @@ def color_image(message, bridge: CvBridge) -> np.ndarray:
     """
     _check_layout(message, BYTES_PER_COLOR_PIXEL, "image")
     dense = _dense(message, BYTES_PER_COLOR_PIXEL[message.encoding])
+    if message.encoding in RAW_CONVERSIONS:
+        return _from_raw(dense)
     return np.array(bridge.imgmsg_to_cv2(dense, desired_encoding="rgb8"))
+
+
+def _from_raw(message) -> np.ndarray:
+    """The RGB image [H,W,3] uint8 of a mosaic, or of two pixels that share their colour."""
+    mosaic = message.encoding.startswith("bayer")
+    if message.width % 2 or mosaic and message.height % 2:
+        raise FrameError(f"image: expected an even size with the encoding {message.encoding}, got {message.width} x "
+                         f"{message.height}")
+    shape = (message.height, message.width) if mosaic else (message.height, message.width, 2)
+    return cv2.cvtColor(np.frombuffer(message.data, np.uint8).reshape(shape), RAW_CONVERSIONS[message.encoding])
 
 
 def depth_image(message, bridge: CvBridge) -> np.ndarray:
