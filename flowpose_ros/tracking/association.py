@@ -11,12 +11,13 @@ import numpy as np
 
 from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.records import PoseEstimate
+from flowpose_ros.tracking.motion import place_of
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 MAX_STEP_M = 0.3
-"""An object farther than this from where it was last seen is another instance."""
+"""An object whose middle is farther than this from where it was last seen is another instance."""
 
 MEMORY_S = 3.0
 """How long the place of an instance that is not seen is remembered."""
@@ -36,9 +37,11 @@ class InstanceNames:
     the one nearest to the instance's last pose is given, so that it neither flips nor spins.
     """
 
-    def __init__(self, symmetries: Mapping[str, SymmetryGroup] = MappingProxyType({})) -> None:
-        """symmetries by label; an object that is not in it has none."""
-        self._symmetries = symmetries
+    def __init__(self, symmetries: Mapping[str, SymmetryGroup] = MappingProxyType({}),
+                 centers: Mapping[str, np.ndarray] = MappingProxyType({})) -> None:
+        """By label: symmetries, none of an object that is not there; centers, the middle [3] of each mesh, metres, its
+        origin where it is not there."""
+        self._symmetries, self._centers = symmetries, centers
         self._seen: dict[tuple[str, int], _Seen] = {}
 
     def reset(self) -> None:
@@ -82,11 +85,16 @@ class InstanceNames:
     def _match(self, estimates: Sequence[PoseEstimate], numbers: dict[int, int]) -> None:
         taken = {(estimates[i].label, number) for i, number in numbers.items()}
         distances = (
-            (float(np.linalg.norm(estimate.T_cam_obj[:3, 3] - seen.T_cam_obj[:3, 3])), index, key)
+            (self._step(estimate.label, seen.T_cam_obj, estimate.T_cam_obj), index, key)
             for index, estimate in enumerate(estimates) if index not in numbers
             for key, seen in self._seen.items() if key[0] == estimate.label and key not in taken)
         near = pair_closest(pair for pair in distances if pair[0] <= MAX_STEP_M)
         numbers.update({index: number for index, (_, number) in near.items()})
+
+    def _step(self, label: str, before: np.ndarray, after: np.ndarray) -> float:
+        """How far the middle of an object is between two poses T_cam_obj [4,4], metres."""
+        middle = self._centers.get(label, np.zeros(3))
+        return float(np.linalg.norm(place_of(after, middle) - place_of(before, middle)))
 
     def _free(self, label: str, estimates: Sequence[PoseEstimate], numbers: dict[int, int]) -> int:
         used = {number for i, number in numbers.items() if estimates[i].label == label}

@@ -34,7 +34,7 @@ class Motion:
         """T_cam_obj [4,4] expected at a stamp; as it was, if that is earlier than the last one."""
         ahead = min(max((stamp_ns - self.stamp_ns) * 1e-9, 0.0), HORIZON_S)
         R = Rotation.from_rotvec(SPIN_KEPT * self.spin * ahead).as_matrix() @ self.T_cam_obj[:3, :3]
-        return _placed(R, self._place(self.T_cam_obj) + self.velocity * ahead, self.middle)
+        return _placed(R, self.place + self.velocity * ahead, self.middle)
 
     def moved(self, T_cam_obj: np.ndarray, stamp_ns: int) -> Motion:
         """The motion after the object was seen at T_cam_obj [4,4]; at rest where the time between is not known
@@ -42,7 +42,7 @@ class Motion:
         passed = (stamp_ns - self.stamp_ns) * 1e-9
         if not 0 < passed <= HORIZON_S:
             return Motion(T_cam_obj, stamp_ns, self.middle)
-        velocity = (self._place(T_cam_obj) - self._place(self.T_cam_obj)) / passed
+        velocity = (place_of(T_cam_obj, self.middle) - self.place) / passed
         spin = Rotation.from_matrix(T_cam_obj[:3, :3] @ self.T_cam_obj[:3, :3].T).as_rotvec() / passed
         return replace(self, T_cam_obj=T_cam_obj, stamp_ns=stamp_ns,
                        velocity=(1 - SMOOTHING) * self.velocity + SMOOTHING * velocity,
@@ -51,10 +51,12 @@ class Motion:
     @property
     def place(self) -> np.ndarray:
         """Where the middle [3] of the object was last, metres, in the camera's frame."""
-        return self._place(self.T_cam_obj)
+        return place_of(self.T_cam_obj, self.middle)
 
-    def _place(self, T: np.ndarray) -> np.ndarray:
-        return T[:3, :3] @ self.middle + T[:3, 3]
+
+def place_of(T_cam_obj: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """Where the point `middle` [3] of an object posed at T_cam_obj [4,4] is, metres, in the camera's frame."""
+    return T_cam_obj[:3, :3] @ middle + T_cam_obj[:3, 3]
 
 
 def _placed(R: np.ndarray, place: np.ndarray, middle: np.ndarray) -> np.ndarray:

@@ -45,6 +45,16 @@ def test_a_far_object_is_another_instance():
     assert numbers(names, seen(1.0), at=0.1) == [1]
 
 
+def test_an_object_that_turns_about_its_middle_stays_the_same_wherever_its_origin_is():
+    center = np.array([1.0, 0, 0])
+    names = InstanceNames(centers={"arm": center})
+    for n, turn_deg in enumerate((0, 90, 180)):
+        T = np.eye(4)
+        T[:3, :3] = Rotation.from_euler("z", turn_deg, degrees=True).as_matrix()
+        T[:3, 3] = np.array([0, 0, 2.0]) - T[:3, :3] @ center
+        assert numbers(names, replace(seen(0, "arm"), T_cam_obj=T), at=n / 10) == [0]
+
+
 def test_an_instance_missed_for_a_moment_comes_back_under_its_number():
     names = InstanceNames()
     numbers(names, seen(0), seen(0.5))
@@ -62,6 +72,12 @@ def test_the_detectors_numbers_are_kept():
     names = InstanceNames()
     assert numbers(names, seen(0, instance=5), seen(0.5), seen(1, instance=0)) == [5, 1, 0]
     assert numbers(names, seen(0.5, instance=5), at=0.1) == [5]
+
+
+def test_a_number_that_the_detector_gives_to_one_goes_to_no_other_nearby():
+    names = InstanceNames()
+    numbers(names, seen(0, instance=5))
+    assert numbers(names, seen(0.5, instance=5), seen(0.01), at=0.1) == [5, 0]
 
 
 def test_two_equal_numbers_of_the_detector_do_not_share_a_name():
