@@ -33,9 +33,19 @@ class Track:
     history: tuple[tuple[int, np.ndarray], ...] = ()
 
     @property
+    def label(self) -> str:
+        """The object's name in the catalogue."""
+        return self.estimate.label
+
+    @property
+    def instance(self) -> int:
+        """Its number among the tracks of that label."""
+        return self.estimate.instance
+
+    @property
     def key(self) -> tuple[str, int]:
         """Label and instance number: what no two tracks share."""
-        return self.estimate.label, self.estimate.instance
+        return self.label, self.instance
 
     def seen(self, T_cam_obj: np.ndarray, stamp_ns: int) -> Track:
         """The track after a frame that shows it."""

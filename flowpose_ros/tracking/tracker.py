@@ -100,10 +100,10 @@ class Tracker:
             if now.confirmed:
                 estimates.append(self._estimate(now, result, frame))
             else:
-                box = self._estimator.box(track.key[0], now.motion.T_cam_obj, frame.K)
-                dropped.append(Dropped(Detection(track.key[0], box, instance=track.key[1]), "track_not_confirmed",
-                                       f"{track.key[0]}: the frame confirms {result.quality:.2f} of instance "
-                                       f"{track.key[1]}, needed {self._needed(track):.2f}"))
+                box = self._estimator.box(track.label, now.motion.T_cam_obj, frame.K)
+                dropped.append(Dropped(Detection(track.label, box, instance=track.instance), "track_not_confirmed",
+                                       f"{track.label}: the frame confirms {result.quality:.2f} of instance "
+                                       f"{track.instance}, needed {self._needed(track):.2f}"))
         with self._lock:
             for track in before:
                 current = self._tracks.get(track.key)
@@ -123,10 +123,10 @@ class Tracker:
         return {b.key for i, a in enumerate(live) for b in live[i + 1:] if self._same_place(a, b, K)}
 
     def _same_place(self, a: Track, b: Track, K: np.ndarray) -> bool:
-        label, diameter = a.key[0], self._estimator.catalogue[a.key[0]].mesh.diameter
-        if label != b.key[0] or np.linalg.norm(a.motion.place - b.motion.place) >= TWIN * diameter:
+        diameter = self._estimator.catalogue[a.label].mesh.diameter
+        if a.label != b.label or np.linalg.norm(a.motion.place - b.motion.place) >= TWIN * diameter:
             return False
-        return overlap(*(self._estimator.box(label, track.motion.T_cam_obj, K) for track in (a, b))) >= TWIN_OVERLAP
+        return overlap(*(self._estimator.box(track.label, track.motion.T_cam_obj, K) for track in (a, b))) >= TWIN_OVERLAP
 
     def _needed(self, track: Track) -> float:
         return self.options.min_quality if track.confirmed else self.options.find_quality
@@ -144,8 +144,8 @@ class Tracker:
             self._tracks.pop(track.key, None)
 
     def _estimate(self, track: Track, result: Followed, frame: Frame) -> PoseEstimate:
-        detection = replace(track.estimate.detection, mask=None, instance=track.key[1],
-                            box=self._estimator.box(track.key[0], track.motion.T_cam_obj, frame.K))
+        detection = replace(track.estimate.detection, mask=None, instance=track.instance,
+                            box=self._estimator.box(track.label, track.motion.T_cam_obj, frame.K))
         return replace(track.estimate, T_cam_obj=track.motion.T_cam_obj, covariance=result.covariance,
                        inlier_ratio=min(max(result.quality, 0.0), 1.0), detection=detection)
 
@@ -178,8 +178,8 @@ class Tracker:
     def _work(self, frame: Frame, detections: Sequence[Detection]) -> list[tuple[Detection, Track | None]]:
         """Detections to estimate, and the doubtful track each is of, if any."""
         tracks = [track for track in self.tracks if track.confirmed]
-        boxes = [self._estimator.box(track.key[0], track.pose_at(frame.stamp_ns), frame.K) for track in tracks]
-        explained = match_detections(detections, boxes, [track.key[0] for track in tracks], self.options.min_overlap)
+        boxes = [self._estimator.box(track.label, track.pose_at(frame.stamp_ns), frame.K) for track in tracks]
+        explained = match_detections(detections, boxes, [track.label for track in tracks], self.options.min_overlap)
         work: list[tuple[Detection, Track | None]] = []
         for i, detection in enumerate(detections):
             if i not in explained:
@@ -202,7 +202,7 @@ class Tracker:
             return 1.0
         # This frame's pose may not be known yet, and one of a frame before would be judged wrong.
         here = self._follow(frame, [track], [track.pose_at(frame.stamp_ns)], "absorb")[0]
-        score = self._estimator.judge(frame, track.key[0], here.T_cam_obj)
+        score = self._estimator.judge(frame, track.label, here.T_cam_obj)
         self._change(track.key, lambda current: replace(current, judged_ns=frame.stamp_ns,
                                                         estimate=replace(current.estimate, score=score)))
         return score
@@ -234,7 +234,7 @@ class Tracker:
             others = (t for t in self._tracks.values() if t.confirmed and (doubted is None or t.key != doubted.key))
             if any(self._same_place(track, other, frame.K) for other in others):
                 return "it was found again meanwhile"
-            number = doubted.key[1] if doubted is not None else self._number(estimate)
+            number = doubted.instance if doubted is not None else self._number(estimate)
             track = replace(track, estimate=replace(estimate, instance=number))
             self._tracks[track.key] = track
         return ""
@@ -249,20 +249,20 @@ class Tracker:
         given = estimate.detection.instance
         if given is not None and given not in live:
             return given
-        lost = [t for t in self._tracks.values() if t.key[0] == estimate.label and not t.confirmed]
+        lost = [t for t in self._tracks.values() if t.label == estimate.label and not t.confirmed]
         if lost:
             place = estimate.T_cam_obj[:3, 3]
-            return min(lost, key=lambda t: np.linalg.norm(t.motion.T_cam_obj[:3, 3] - place)).key[1]
+            return min(lost, key=lambda t: np.linalg.norm(t.motion.T_cam_obj[:3, 3] - place)).instance
         return lowest_free(live)
 
     def _follow(self, frame: Frame, tracks: Sequence[Track], poses: Sequence[np.ndarray], thread: str
                 ) -> list[Followed]:
-        targets = self._estimator.targets(frame, [t.key[0] for t in tracks], self._renderers[thread])
+        targets = self._estimator.targets(frame, [t.label for t in tracks], self._renderers[thread])
         found = self._follower.follow(targets, poses, self.options.follow, self._estimator.options.fit)
         return [self._steady(track, result) for track, result in zip(tracks, found)]
 
     def _steady(self, track: Track, result: Followed) -> Followed:
         """Of symmetric poses the one nearest to the track's last: nothing spins that cannot be seen to."""
-        T_cam_obj, covariance = self._estimator.catalogue[track.key[0]].symmetries.nearest_with_covariance(
+        T_cam_obj, covariance = self._estimator.catalogue[track.label].symmetries.nearest_with_covariance(
             result.T_cam_obj, result.covariance, track.motion.T_cam_obj)
         return replace(result, T_cam_obj=T_cam_obj, covariance=covariance)

@@ -183,7 +183,7 @@ def test_of_several_late_estimates_each_is_carried_through_all_frames_since(esti
 
     def watched(frame, tracks, poses, thread):
         if thread == "absorb":
-            carried.setdefault(tracks[0].key[0], []).append(frame.stamp_ns // STEP_NS)
+            carried.setdefault(tracks[0].label, []).append(frame.stamp_ns // STEP_NS)
         return follow(frame, tracks, poses, thread)
 
     monkeypatch.setattr(estimator, "estimate", slow)
@@ -279,7 +279,7 @@ def test_two_instances_get_two_numbers_and_a_twin_none(estimator, clip):
                          ids=["nearly there", "behind it", "beside it"])
 def test_things_that_touch_are_two_and_poses_of_one_thing_are_one(estimator, clip, by, same):
     tracker = begun(estimator, clip[0])
-    track = next(t for t in tracker.tracks if t.key[0] == "obj_000002")
+    track = next(t for t in tracker.tracks if t.label == "obj_000002")
     moved = track.motion.T_cam_obj.copy()
     moved[:3, 3] += np.array(by) * estimator.catalogue["obj_000002"].mesh.diameter
     other = replace(track, motion=Motion(moved, track.motion.stamp_ns, track.motion.middle))
