@@ -234,7 +234,7 @@ class Tracker:
             others = (t for t in self._tracks.values() if t.confirmed and (doubted is None or t.key != doubted.key))
             if any(self._same_place(track, other, frame.K) for other in others):
                 return "it was found again meanwhile"
-            number = doubted.instance if doubted is not None else self._number(estimate)
+            number = doubted.instance if doubted is not None else self._number(track)
             track = replace(track, estimate=replace(estimate, instance=number))
             self._tracks[track.key] = track
         return ""
@@ -243,16 +243,17 @@ class Tracker:
         with self._lock:
             return self._tracks[key].estimate.score if key in self._tracks else 0.0
 
-    def _number(self, estimate: PoseEstimate) -> int:
-        """The detector's number; else that of the nearest track of the label that is out of sight; else a free one."""
-        live = {n for label, n in self._tracks if label == estimate.label and self._tracks[label, n].confirmed}
-        given = estimate.detection.instance
+    def _number(self, track: Track) -> int:
+        """A new track's number: the detector's; else that of the nearest track of the label that is out of sight; else a
+        free one."""
+        others = [other for other in self._tracks.values() if other.label == track.label]
+        live = {other.instance for other in others if other.confirmed}
+        given = track.estimate.detection.instance
         if given is not None and given not in live:
             return given
-        lost = [t for t in self._tracks.values() if t.label == estimate.label and not t.confirmed]
+        lost = [other for other in others if not other.confirmed]
         if lost:
-            place = estimate.T_cam_obj[:3, 3]
-            return min(lost, key=lambda t: np.linalg.norm(t.motion.T_cam_obj[:3, 3] - place)).instance
+            return min(lost, key=lambda other: np.linalg.norm(other.motion.place - track.motion.place)).instance
         return lowest_free(live)
 
     def _follow(self, frame: Frame, tracks: Sequence[Track], poses: Sequence[np.ndarray], thread: str

@@ -268,7 +268,7 @@ def test_two_instances_get_two_numbers_and_a_twin_none(estimator, clip):
     elsewhere[0, 3] += 1.0
     with tracker._lock:
         second = replace(track, motion=Motion(elsewhere, track.motion.stamp_ns, track.motion.middle))
-        assert tracker._number(second.estimate) == 1
+        assert tracker._number(second) == 1
         twin = replace(track, estimate=replace(track.estimate, instance=1))
         tracker._tracks[twin.key] = twin
     result = tracker.follow(clip[1].frame)
@@ -286,10 +286,38 @@ def test_things_that_touch_are_two_and_poses_of_one_thing_are_one(estimator, cli
     assert tracker._same_place(track, other, clip[0].frame.K) == same
 
 
+def bare_tracker(**catalogue):
+    """A tracker that looks at no image."""
+    return Tracker(SimpleNamespace(catalogue=catalogue, renderer=RaycastRenderer, networks=load_networks("", "cpu")))
+
+
+def arm(x, instance, turn_deg=0.0, given=None, confirmed=True):
+    """The track of an arm whose middle, 1 m from its origin, is at x; given: the detector's number."""
+    middle, T = np.array([1.0, 0, 0]), np.eye(4)
+    T[:3, :3] = Rotation.from_euler("z", turn_deg, degrees=True).as_matrix()
+    T[:3, 3] = np.array([x, 0, 2]) - T[:3, :3] @ middle
+    estimate = SimpleNamespace(label="arm", instance=instance, detection=Detection("arm", np.zeros(4), instance=given))
+    return Track(estimate, Motion(T, 1, middle), confirmed=confirmed)
+
+
+def test_what_comes_back_gets_the_number_of_the_lost_track_whose_middle_is_nearest():
+    tracker = bare_tracker()
+    known = arm(0, 0), arm(0.1, 1, confirmed=False), arm(1.9, 2, confirmed=False)
+    tracker._tracks = {track.key: track for track in known}
+    # Turned by half, its origin lies beside that of number 2.
+    assert tracker._number(arm(0, -1, turn_deg=180)) == 1
+
+
+@pytest.mark.parametrize("given, number", [(0, 1), (1, 1), (7, 7), (None, 1)])
+def test_the_detectors_number_is_kept_unless_a_track_in_sight_has_it(given, number):
+    tracker = bare_tracker()
+    tracker._tracks = {track.key: track for track in (arm(0, 0), arm(3, 1, confirmed=False))}
+    assert tracker._number(arm(1, -1, given=given)) == number
+
+
 def test_what_looks_the_same_from_all_sides_does_not_spin():
     group = SymmetryGroup(np.zeros((0, 4, 4)), (SymmetryAxis(np.array([0.0, 0, 1]), np.zeros(3)),))
-    tracker = Tracker(SimpleNamespace(catalogue={"can": SimpleNamespace(symmetries=group)}, renderer=RaycastRenderer,
-                                      networks=load_networks("", "cpu")))
+    tracker = bare_tracker(can=SimpleNamespace(symmetries=group))
     T = np.eye(4)
     T[2, 3] = 0.5
     spun = T.copy()
