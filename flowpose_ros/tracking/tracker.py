@@ -166,7 +166,7 @@ class Tracker:
                 in_vain = list(result.dropped)
                 for estimate in result.estimates:
                     problem = self._begin(frame, estimate, doubted, age)
-                    if problem:
+                    if problem is not None:
                         in_vain.append(Dropped(detection, "track_not_begun", f"{detection.label}: {problem}"))
                 if in_vain and doubted is None and age == self._age:
                     self._rejections.add(detection, frame.stamp_ns)
@@ -213,8 +213,8 @@ class Tracker:
             if key in self._tracks:
                 self._tracks[key] = changed(self._tracks[key])
 
-    def _begin(self, frame: Frame, estimate: PoseEstimate, doubted: Track | None, age: int) -> str:
-        """Begin a track of an estimate, or continue the doubted one with it; why not, if not."""
+    def _begin(self, frame: Frame, estimate: PoseEstimate, doubted: Track | None, age: int) -> str | None:
+        """Begin a track of an estimate, or continue the doubted one with it; None, or a sentence that says why not."""
         if doubted is not None and estimate.score <= self._score_of(doubted.key):
             return f"estimated again, score {estimate.score:.2f} is not better"
         mesh = self._estimator.catalogue[estimate.label].mesh
@@ -237,15 +237,15 @@ class Tracker:
             number = doubted.instance if doubted is not None else self._number(track)
             track = replace(track, estimate=replace(estimate, instance=number))
             self._tracks[track.key] = track
-        return ""
+        return None
 
     def _score_of(self, key: tuple[str, int]) -> float:
         with self._lock:
             return self._tracks[key].estimate.score if key in self._tracks else 0.0
 
     def _number(self, track: Track) -> int:
-        """A new track's number: the detector's; else that of the nearest track of the label that is out of sight; else a
-        free one."""
+        """A new track's number: the detector's; else that of the nearest track of the label that is out of sight;
+        else a free one."""
         others = [other for other in self._tracks.values() if other.label == track.label]
         live = {other.instance for other in others if other.confirmed}
         given = track.estimate.detection.instance
