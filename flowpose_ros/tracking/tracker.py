@@ -168,8 +168,8 @@ class Tracker:
                     problem = self._begin(frame, estimate, doubted, age)
                     if problem is not None:
                         in_vain.append(Dropped(detection, "track_not_begun", f"{detection.label}: {problem}"))
-                if in_vain and doubted is None and age == self._age:
-                    self._rejections.add(detection, frame.stamp_ns)
+                if in_vain and doubted is None:
+                    self._reject(detection, frame.stamp_ns, age)
                 dropped += in_vain
         finally:
             self._trail.stop()
@@ -212,6 +212,12 @@ class Tracker:
         with self._lock:
             if key in self._tracks:
                 self._tracks[key] = changed(self._tracks[key])
+
+    def _reject(self, detection: Detection, stamp_ns: int, age: int) -> None:
+        """Remember a detection that was tried in vain, unless the tracks were reset since."""
+        with self._lock:
+            if age == self._age:
+                self._rejections.add(detection, stamp_ns)
 
     def _begin(self, frame: Frame, estimate: PoseEstimate, doubted: Track | None, age: int) -> str | None:
         """Begin a track of an estimate, or continue the doubted one with it; None, or a sentence that says why not."""

@@ -1,5 +1,6 @@
 """Tracks on the demo clip, with the shipped weights: begun, followed, lost, found again, and forgotten."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from flowpose_ros.estimation.moved import FollowOptions
 from flowpose_ros.estimation.networks import load_networks
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.geometry.symmetry import SymmetryAxis, SymmetryGroup
-from flowpose_ros.records import Detection, FrameResult, PoseEstimate
+from flowpose_ros.records import Detection, Dropped, FrameResult, PoseEstimate
 from flowpose_ros.rendering.raycast import RaycastRenderer
 from flowpose_ros.tracking.motion import Motion
 from flowpose_ros.tracking.track import Track, match_detections, overlap
@@ -217,6 +218,26 @@ def test_a_reset_while_an_object_is_estimated_leaves_no_track(estimator, clip, m
     monkeypatch.setattr(estimator, "estimate", lambda *a: tracker.reset() or estimate(*a))
     dropped = tracker.absorb(clip[0].frame, told(clip[0])[:1])
     assert "reset" in dropped[0].detail and tracker.tracks == ()
+
+
+def test_a_reset_just_before_a_detection_is_remembered_as_vain_forgets_it_too(estimator, clip, monkeypatch):
+    tracker, detection = Tracker(estimator), told(clip[0])[0]
+    lock = tracker._lock
+
+    @contextmanager
+    def after_a_reset():
+        tracker._lock = lock
+        tracker.reset()
+        with lock:
+            yield
+
+    def in_vain(frame, detections):
+        tracker._lock = after_a_reset()
+        return FrameResult((), (Dropped(detection, "low_score", "too low"),))
+
+    monkeypatch.setattr(estimator, "estimate", in_vain)
+    tracker.absorb(clip[0].frame, [detection])
+    assert not tracker._rejections.wait(detection, clip[0].frame.stamp_ns, first_s=1.0)
 
 
 def test_a_doubtful_track_is_estimated_again_and_keeps_its_name(estimator, clip, monkeypatch):
