@@ -20,6 +20,7 @@ from flowpose_ros.estimation.moved import FollowOptions
 from flowpose_ros.options import Options, option
 from flowpose_ros.records import Detection, Dropped, Frame, FrameResult, PoseEstimate
 from flowpose_ros.tracking.association import lowest_free
+from flowpose_ros.tracking.boxes import Boxes
 from flowpose_ros.tracking.frame_trail import FrameTrail
 from flowpose_ros.tracking.motion import Motion
 from flowpose_ros.tracking.rejections import Rejections
@@ -66,6 +67,7 @@ class Tracker:
         # Of its own: ray casting scenes are not shared between threads.
         self._renderers = {"follow": estimator.renderer(), "absorb": estimator.renderer()}
         self._follower = Follower(estimator.networks)
+        self._boxes = Boxes(estimator.catalogue)
         self._trail = FrameTrail()
         self._rejections = Rejections()
         self._lock = threading.Lock()
@@ -100,7 +102,7 @@ class Tracker:
             if now.confirmed:
                 estimates.append(self._estimate(now, result, frame))
             else:
-                box = self._estimator.box(track.label, now.motion.T_cam_obj, frame.K)
+                box = self._boxes.of(track.label, now.motion.T_cam_obj, frame.K)
                 dropped.append(Dropped(Detection(track.label, box, instance=track.instance), "track_not_confirmed",
                                        f"{track.label}: the frame confirms {result.quality:.2f} of instance "
                                        f"{track.instance}, needed {self._needed(track):.2f}"))
@@ -126,7 +128,7 @@ class Tracker:
         diameter = self._estimator.catalogue[a.label].mesh.diameter
         if a.label != b.label or np.linalg.norm(a.motion.place - b.motion.place) >= TWIN * diameter:
             return False
-        return overlap(*(self._estimator.box(track.label, track.motion.T_cam_obj, K) for track in (a, b))) >= TWIN_OVERLAP
+        return overlap(*(self._boxes.of(track.label, track.motion.T_cam_obj, K) for track in (a, b))) >= TWIN_OVERLAP
 
     def _needed(self, track: Track) -> float:
         return self.options.min_quality if track.confirmed else self.options.find_quality
@@ -145,7 +147,7 @@ class Tracker:
 
     def _estimate(self, track: Track, result: Followed, frame: Frame) -> PoseEstimate:
         detection = replace(track.estimate.detection, mask=None, instance=track.instance,
-                            box=self._estimator.box(track.label, track.motion.T_cam_obj, frame.K))
+                            box=self._boxes.of(track.label, track.motion.T_cam_obj, frame.K))
         return replace(track.estimate, T_cam_obj=track.motion.T_cam_obj, covariance=result.covariance,
                        inlier_ratio=min(max(result.quality, 0.0), 1.0), detection=detection)
 
@@ -178,7 +180,7 @@ class Tracker:
     def _work(self, frame: Frame, detections: Sequence[Detection]) -> list[tuple[Detection, Track | None]]:
         """Detections to estimate, and the doubtful track each is of, if any."""
         tracks = [track for track in self.tracks if track.confirmed]
-        boxes = [self._estimator.box(track.label, track.pose_at(frame.stamp_ns), frame.K) for track in tracks]
+        boxes = [self._boxes.of(track.label, track.pose_at(frame.stamp_ns), frame.K) for track in tracks]
         explained = match_detections(detections, boxes, [track.label for track in tracks], self.options.min_overlap)
         work: list[tuple[Detection, Track | None]] = []
         for i, detection in enumerate(detections):
