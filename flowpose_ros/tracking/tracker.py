@@ -149,7 +149,7 @@ class Tracker:
         detection = replace(track.estimate.detection, mask=None, instance=track.instance,
                             box=self._boxes.of(track.label, track.motion.T_cam_obj, frame.K))
         return replace(track.estimate, T_cam_obj=track.motion.T_cam_obj, covariance=result.covariance,
-                       inlier_ratio=min(max(result.quality, 0.0), 1.0), detection=detection)
+                       detection=detection)
 
     # The absorbing thread
 

@@ -94,7 +94,7 @@ def test_every_object_is_followed_under_its_own_name(estimator, clip):
         assert [(e.label, e.instance) for e in result.estimates] == [(t.label, 0) for t in sample.ground_truth]
         assert result.dropped == ()
         check_poses(result, sample)
-        assert all(np.isfinite(e.covariance).all() and 0 <= e.inlier_ratio <= 1 for e in result.estimates)
+        assert all(np.isfinite(e.covariance).all() for e in result.estimates)
 
 
 def test_without_depth_too(estimator, clip):
