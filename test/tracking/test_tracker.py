@@ -149,6 +149,31 @@ def test_a_track_that_stays_out_of_sight_is_forgotten(estimator, clip):
     assert tracker.tracks == ()
 
 
+def test_a_lost_track_is_forgotten_when_the_stamps_jump_far_back(estimator, clip):
+    late = replace(clip[0], frame=replace(clip[0].frame, stamp_ns=20_000_000_000))
+    tracker = begun(estimator, late, forget_s=1.0)
+    tracker.follow(hidden(clip[1].frame))
+    assert tracker.tracks == ()
+
+
+def test_what_becomes_of_a_track_while_a_frame_is_followed_stays(estimator, clip, monkeypatch):
+    tracker = begun(estimator, clip[0])
+    follow, elsewhere = tracker._follow, np.eye(4)
+
+    def meanwhile(*arguments):
+        with tracker._lock:
+            moved, gone, _ = tracker._tracks.values()
+            tracker._tracks[moved.key] = moved.seen(elsewhere, clip[1].frame.stamp_ns)
+            del tracker._tracks[gone.key]
+        return follow(*arguments)
+
+    monkeypatch.setattr(tracker, "_follow", meanwhile)
+    assert len(tracker.follow(clip[1].frame).estimates) == 3
+    first, last = tracker.tracks
+    assert first.motion.T_cam_obj is elsewhere
+    assert last.motion.stamp_ns == clip[1].frame.stamp_ns and last.label == "obj_000003"
+
+
 def test_detections_of_what_is_followed_begin_nothing(estimator, clip):
     tracker = begun(estimator, clip[0])
     tracker.follow(clip[1].frame)
@@ -259,6 +284,16 @@ def test_a_track_that_stays_doubtful_is_estimated_again_ever_more_rarely(estimat
     assert len(tracker.tracks) == 3
 
 
+def test_a_doubtful_track_is_estimated_again_in_a_frame_in_which_it_was_judged(estimator, clip, monkeypatch):
+    tracker, estimate, estimated = begun(estimator, clip[0], audit_s=0.1), estimator.estimate, []
+    monkeypatch.setattr(estimator, "judge", lambda frame, label, T: 0.4)
+    for milliseconds in (100, 250, 300, 350):  # at 250 the last estimate is too new, at 300 the last judgement
+        frame = replace(clip[0].frame, stamp_ns=clip[0].frame.stamp_ns + milliseconds * 1_000_000)
+        monkeypatch.setattr(estimator, "estimate", lambda *a: estimated.append(milliseconds) or estimate(*a))
+        tracker.absorb(frame, told(clip[0])[:1])
+    assert estimated == [100, 350]
+
+
 def test_a_second_box_on_an_object_is_estimated_ever_more_rarely_and_what_is_new_at_once(estimator, clip, monkeypatch):
     tracker, estimate, estimated = begun(estimator, clip[0], audit_s=100.0), estimator.estimate, []
     tracker.options = replace(tracker.options, audit_s=0.1)
@@ -319,6 +354,13 @@ def arm(x, instance, turn_deg=0.0, given=None, confirmed=True):
     T[:3, 3] = np.array([x, 0, 2]) - T[:3, :3] @ middle
     estimate = SimpleNamespace(label="arm", instance=instance, detection=Detection("arm", np.zeros(4), instance=given))
     return Track(estimate, Motion(T, 1, middle), confirmed=confirmed)
+
+
+def test_to_be_found_again_a_track_needs_more_than_to_stay():
+    tracker, track = bare_tracker(), arm(0, 0)
+    found = Followed(track.motion.T_cam_obj, 0.55, np.eye(6))  # between min_quality and find_quality
+    assert tracker._after(track, found, SimpleNamespace(stamp_ns=2)).confirmed
+    assert not tracker._after(track.missed(), found, SimpleNamespace(stamp_ns=2)).confirmed
 
 
 def test_what_comes_back_gets_the_number_of_the_lost_track_whose_middle_is_nearest():
