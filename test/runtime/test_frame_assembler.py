@@ -69,6 +69,12 @@ def test_detections_that_find_no_image_are_counted():
     assert assembler.drops == {"no_detections": 7, "detections_unmatched": 7}
 
 
+def test_detections_that_met_an_image_in_a_round_before_are_counted_when_they_find_none_in_this():
+    assembler = rgb_assembler(queue_size=1)
+    feed(assembler, ("i", 0), ("d", 0), ("i", -500), ("d", 0), ("d", 33))
+    assert assembler.epoch == 1 and assembler.drops == {"detections_unmatched": 1}
+
+
 def test_options_may_be_replaced_meanwhile():
     assembler = rgb_assembler(slop_s=0.01)
     assert not feed(assembler, ("i", 0), ("d", 16))
@@ -139,6 +145,18 @@ def test_depth_is_awaited_where_somebody_publishes_it():
     assembler = FrameAssembler()
     frames = feed(assembler, ("c", 0), ("i", 0), ("d", 0), ("z", 0))
     assert [f.depth for f in frames] == [("z", 0)]
+
+
+def test_images_nearer_together_than_the_slop_share_depth():
+    assembler = FrameAssembler(AssemblerOptions(slop_s=0.015))
+    frames = feed(assembler, ("c", 0), ("z", 0), ("i", 0), ("d", 0), ("i", 10), ("d", 10))
+    assert [(f.image, f.depth) for f in frames] == [(("i", 0), ("z", 0)), (("i", 10), ("z", 0))]
+
+
+def test_depth_that_never_came_is_awaited_anew_after_a_jump_back():
+    assembler = FrameAssembler(AssemblerOptions(patience_s=0.1))
+    assert not feed(assembler, ("c", 0), ("i", 1000), ("i", 0), ("d", 0))
+    assert [f.depth for f in feed(assembler, ("z", 0))] == [("z", 0)]
 
 
 def test_depth_is_not_awaited_where_nobody_publishes_it():

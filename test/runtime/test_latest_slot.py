@@ -20,6 +20,17 @@ def test_an_item_wakes_the_taker():
     assert got == ["item"]
 
 
+def test_a_slot_is_idle_when_nothing_is_in_it_and_what_was_taken_is_done():
+    slot = LatestSlot()
+    assert slot.wait_idle(timeout=0)
+    slot.put("item")
+    assert not slot.wait_idle(timeout=0)
+    slot.take()
+    assert not slot.wait_idle(timeout=0)
+    slot.done()
+    assert slot.wait_idle(timeout=0)
+
+
 def test_close_wakes_the_taker_and_refuses_items():
     slot, got = LatestSlot(), []
     taker = threading.Thread(target=lambda: got.append(slot.take()))
