@@ -1,5 +1,6 @@
 """Scores of results with a known error: the dataset is synthetic, all else is the real way."""
 
+import json
 from dataclasses import replace
 
 import cv2
@@ -9,7 +10,7 @@ import synthetic_bop
 from synthetic_bop import BOX, CAN
 
 from flowpose_ros.errors import DatasetError
-from flowpose_ros.evaluation.bop_dataset import BopDataset, GroundTruth, ImageId
+from flowpose_ros.evaluation.bop_dataset import MIN_VISIBILITY, BopDataset, GroundTruth, ImageId
 from flowpose_ros.evaluation.eval_models import load_eval_models
 from flowpose_ros.evaluation.pose_errors import ObjectErrors, pose_errors
 from flowpose_ros.evaluation.results import ResultRow
@@ -119,6 +120,16 @@ def test_what_lies_behind_the_measured_surface_is_seen_by_the_datasets_own_toler
     assert evaluation.total.ar_vsd == recall
 
 
+def test_shares_are_of_the_diameter_that_the_dataset_states(bop_root):
+    path = bop_root / "models" / "models_info.json"
+    info = json.loads(path.read_text())
+    info[str(BOX)]["diameter"] *= 1.02
+    path.write_text(json.dumps(info))
+    models = load_eval_models(BopDataset(bop_root))
+    assert models[BOX].diameter == pytest.approx(1.02 * models[BOX].model.mesh.diameter)
+    assert models[CAN].diameter == pytest.approx(np.hypot(0.06, 0.09))
+
+
 def test_two_instances_are_matched_whatever_the_order(bop_root):
     dataset = BopDataset(bop_root)
     rows = [row for row in truth_rows(dataset) if row.image_id == ImageId(2, 4)]
@@ -132,6 +143,11 @@ def test_hardly_visible_instances_count_neither_for_nor_against_detection():
     both = ObjectErrors(FIRST, 1, 1, rows, (visible, hidden), np.array([[9, 0.0], [0.0, 9]]),
                         np.array([[99, 0.0], [0.0, 99]]), np.ones((2, 2, 10)), np.ones(2, bool))
     assert total_scores([both]).ap == pytest.approx(1.0)
+
+
+def test_an_instance_as_visible_as_needed_counts_for_detection():
+    just_visible = replace(one_error(), truths=(GroundTruth(1, "one", np.eye(4), MIN_VISIBILITY, None),))
+    assert total_scores([just_visible]).ap == pytest.approx(1.0)
 
 
 def test_round_object_turned_about_its_axis_is_right(bop_root):

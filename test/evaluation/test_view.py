@@ -1,5 +1,7 @@
 """Windows, outlines and drawn poses against full renders."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from synthetic_bop import BOX, CAN, POSES, pose
@@ -26,6 +28,12 @@ def test_a_window_misses_nothing_of_the_whole_image(dataset, T):
     part = np.zeros(SIZE, np.float32)
     part[window.slices] = depth_in_window(renderer, mesh, T, K, window)
     np.testing.assert_allclose(part, whole, atol=1e-5)
+
+
+def test_a_window_holds_the_pixels_whose_middle_lies_on_the_objects_rim():
+    corners = np.array([(x, y, 1.0) for x in (-0.125, 0.125) for y in (-0.0625, 0.0625)])
+    K = np.array([[128.0, 0, 50], [0, 128.0, 40], [0, 0, 1]])
+    assert window_of(SimpleNamespace(vertices=corners), np.eye(4), K, SIZE) == Window(34, 32, 33, 17)
 
 
 def test_union_of_windows():
