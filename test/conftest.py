@@ -7,10 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from flowpose_ros.runtime.environment import private_ros_environment
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# How long an example takes says more of the machine's load than of what is tested.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ def read(tmp_path, *entries):
     return read_detections(path, lambda obj_id: f"obj_{obj_id:06d}")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))))
 def test_run_lengths_are_decoded_in_both_forms(mask):
     runs, size = run_lengths(mask), list(mask.shape)

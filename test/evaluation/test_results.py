@@ -27,7 +27,7 @@ def test_header_and_units_are_bops(tmp_path):
         "scene_id,im_id,obj_id,score,R,t,time\n1,2,3,0.5,0 -1 0 1 0 0 0 0 1,10 20 500,0.250000\n")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rotation=st.tuples(*[st.floats(-3, 3)] * 3), translation=st.tuples(*[st.floats(-5, 5)] * 3),
        score=st.floats(0, 1))
 def test_rows_survive_writing(tmp_path_factory, rotation, translation, score):
