@@ -33,7 +33,8 @@ from flowpose_ros.estimation.estimator import SAME, EstimatorOptions  # noqa: E4
 from flowpose_ros.estimation.judge import judge  # noqa: E402
 from flowpose_ros.estimation.look import Target  # noqa: E402
 from flowpose_ros.estimation.networks import Networks, load_networks  # noqa: E402
-from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow  # noqa: E402
+from flowpose_ros.estimation.refine import LoopOptions  # noqa: E402
+from flowpose_ros.estimation.refine_genflow import refine_genflow  # noqa: E402
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose  # noqa: E402
 from flowpose_ros.estimation.select import distinct_best  # noqa: E402
 from flowpose_ros.estimation.template_features import load_template_features  # noqa: E402
@@ -68,7 +69,7 @@ VARIANTS = (DEFAULT, *(Variant(f"{n} templates", templates=n) for n in (64, 256)
             *(Variant(f"{n} templates flowed", vote=FlowVoteOptions(flowed=n)) for n in (4, 24)))
 
 
-REFINERS = {"genflow": (refine_genflow, GenFlowOptions), "refpose": (refine_refpose, RefPoseOptions)}
+REFINERS = {"genflow": (refine_genflow, LoopOptions), "refpose": (refine_refpose, RefPoseOptions)}
 RENDERS = (1, 3, 5)
 
 

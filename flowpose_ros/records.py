@@ -62,8 +62,7 @@ class PoseEstimate:
 
     T_cam_obj [4,4] float64, metres, places the mesh file's own origin; score in [0,1], the probability that
     it is right; covariance [6,6] of (translation, rotation vector) in the camera's axes, m^2 and rad^2,
-    rotation about the object's origin (the order of geometry_msgs); inlier_ratio in [0,1], share of the flow's
-    certainty that supports the pose.
+    rotation about the object's origin (the order of geometry_msgs).
     """
 
     label: str
@@ -71,7 +70,6 @@ class PoseEstimate:
     T_cam_obj: np.ndarray
     score: float
     covariance: np.ndarray
-    inlier_ratio: float
     detection: Detection
 
 

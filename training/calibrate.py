@@ -180,7 +180,7 @@ class Gatherer:
             look = target.look(torch.from_numpy(found.T_cam_obj)[None].float())
             error = farthest(case.model, found.T_cam_obj, case.T_cam_obj)
             return Answers(witnesses(target, look, options.fit), verified(target, look, options.fit),
-                           flow_support(target, look, options.genflow).spread,
+                           flow_support(target, look).spread,
                            torch.tensor([error]).float(), torch.tensor([surprise(found, case)]).float())
         return None
 

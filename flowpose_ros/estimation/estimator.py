@@ -21,7 +21,8 @@ from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.memory import give_back_memory
 from flowpose_ros.estimation.networks import Networks, load_networks
-from flowpose_ros.estimation.refine_genflow import GenFlowOptions, refine_genflow
+from flowpose_ros.estimation.refine import LoopOptions
+from flowpose_ros.estimation.refine_genflow import refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
 from flowpose_ros.estimation.rehearsal import rehearsal
 from flowpose_ros.estimation.select import SAME, best_of, distinct_best, rigid, symmetric
@@ -31,8 +32,6 @@ from flowpose_ros.estimation.template_features import TemplateFeatures, load_tem
 from flowpose_ros.estimation.trail import Trail
 from flowpose_ros.estimation.turns import shape_turns
 from flowpose_ros.estimation.views import FrameTensors, Shape
-from flowpose_ros.geometry.camera import box_around, project
-from flowpose_ros.geometry.transforms import transform_points
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.objects.mesh import Mesh
 from flowpose_ros.options import Options, option
@@ -76,7 +75,7 @@ class EstimatorOptions(Options):
     gmm: GmmOptions = field(default_factory=GmmOptions)
     vote: FlowVoteOptions = field(default_factory=FlowVoteOptions)
     match: MatchOptions = field(default_factory=MatchOptions)
-    genflow: GenFlowOptions = field(default_factory=GenFlowOptions)
+    genflow: LoopOptions = field(default_factory=LoopOptions)
     refpose: RefPoseOptions = field(default_factory=RefPoseOptions)
     settle: SettleOptions = field(default_factory=SettleOptions)
     fit: DepthOptions = field(default_factory=DepthOptions)
@@ -173,24 +172,18 @@ class Estimator:
         tensors = FrameTensors.of(frame, self.options.depth != "off", self._networks.device)
         return [Target(tensors, self._prepare(label).shape, self._networks, renderer) for label in labels]
 
-    def box(self, label: str, T_cam_obj: np.ndarray, K: np.ndarray) -> np.ndarray:
-        """Box [4] (left, top, right, bottom) in pixels of an object posed at T_cam_obj [4,4] under K [3,3]."""
-        points = self._prepare(label).shape.points.double().cpu()
-        seen = transform_points(torch.from_numpy(T_cam_obj)[None], points)
-        return box_around(project(seen, torch.from_numpy(np.asarray(K, dtype=np.float64))))[0].numpy()
-
     def judge(self, frame: Frame, label: str, T_cam_obj: np.ndarray) -> float:
         """The score in [0,1] that `estimate` would give a pose [4,4] of an object in a frame."""
         target = self.targets(frame, [label], self._renderer)[0]
         look = target.look(torch.from_numpy(T_cam_obj).float()[None].to(self._networks.device))
-        return float(trust(target, look, flow_support(target, look, self.options.genflow).spread, self.options.fit)[0])
+        return float(trust(target, look, flow_support(target, look).spread, self.options.fit)[0])
 
     def _estimate_one(self, tensors: FrameTensors, frame: Frame, detection: Detection, index: int,
                       timings: dict[str, float]) -> PoseEstimate:
         seen, clock = check_detection(detection, frame), Clock(timings)
         target, trail = self._search(tensors, seen, index, clock)
         answer = settled(target, trail, self.options.settle, self.options.fit)
-        support = flow_support(target, answer, self.options.genflow)
+        support = flow_support(target, answer)
         score = float(trust(target, answer, support.spread, self.options.fit))
         T_cam_obj = rigid(answer.T_cam_obj[0].double().cpu().numpy())
         model = target.shape.model
@@ -198,8 +191,7 @@ class Estimator:
         clock.lap("select")
         instance = detection.instance if detection.instance is not None else index
         covariance = symmetric(support.covariance[0].double().cpu().numpy())
-        return PoseEstimate(model.label, instance, T_cam_obj, score, covariance,
-                            float(support.inlier_ratio[0].clamp(0, 1)), detection)
+        return PoseEstimate(model.label, instance, T_cam_obj, score, covariance, detection)
 
     def trail(self, frame: Frame, detection: Detection) -> tuple[Target, Trail]:
         """All poses that `estimate` looks at for the first detection of a frame, the settled answer

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from flowpose_ros.estimation.batches import in_parts
@@ -11,18 +9,9 @@ from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.refine import LoopOptions, camera_poses, refine
 from flowpose_ros.networks.flow import Update
-from flowpose_ros.options import option
 
 
-@dataclass(frozen=True)
-class GenFlowOptions(LoopOptions):
-    """The outer loop around the network."""
-
-    inlier_px: float = option(2.0, "residual under which a flow vector supports the pose, crop pixels", low=0.1,
-                              high=20.0)
-
-
-def refine_genflow(target: Target, first: Look, options: GenFlowOptions, depth_options: DepthOptions,
+def refine_genflow(target: Target, first: Look, options: LoopOptions, depth_options: DepthOptions,
                    generator: torch.Generator) -> list[Look]:
     """Looks at the poses of `first` after each of at most `iterations` updates, and after ICP where there is depth."""
     return refine(target, first, lambda look: update_once(target, look, depth_options, generator), options,

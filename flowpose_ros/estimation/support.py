@@ -1,4 +1,4 @@
-"""How well flow supports a pose, and how sure that makes it: inlier ratio, covariance, and how far off it may be."""
+"""How sure flow makes a pose: its covariance, and how far off it may be."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from flowpose_ros.estimation.look import Look, Target
-from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update
+from flowpose_ros.estimation.refine_genflow import last_update
 from flowpose_ros.estimation.views import Shape, Shapes, Views
 from flowpose_ros.geometry.camera import project
 from flowpose_ros.geometry.pnp import PnpProblem, from_transform, normalise_weights, pose_covariance
@@ -17,22 +17,18 @@ from flowpose_ros.networks.flow import Update
 
 @dataclass(frozen=True)
 class Support:
-    """What the flow says of B poses: inlier_ratio [B], the share of certainty whose flow stays within `inlier_px` of
-    the pose (GoTrack's quality); covariance [B,6,6] of (translation, rotation vector), camera axes; spread [B], how far
+    """What the flow says of B poses: covariance [B,6,6] of (translation, rotation vector), camera axes; spread [B], how far
     the farthest surface point is off by the flow's residuals (root mean square), a share of the diameter."""
 
-    inlier_ratio: torch.Tensor
     covariance: torch.Tensor
     spread: torch.Tensor
 
 
 @torch.no_grad()
-def flow_support(target: Target, look: Look, options: GenFlowOptions) -> Support:
+def flow_support(target: Target, look: Look) -> Support:
     """How the flow supports the poses of a look."""
     update = last_update(target, look)
     weight = torch.sigmoid(update.field.certainty) * update.valid
-    near = supporting(update, look.views.T_crop_obj, look.views.camera.K, options.inlier_px)
-    inlier_ratio = (weight * near).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1.0)
     residual = residual_covariance(target.shape, update, look.views)
     spread = spread_of(target.shape, residual, look.views)
     # Where no flow says anything, there are no residuals either.
@@ -40,7 +36,7 @@ def flow_support(target: Target, look: Look, options: GenFlowOptions) -> Support
     # As much wider as right poses were found to be off, and wide along axes of revolution: nothing tells a turn there.
     stretch = target.networks.pose_score.stretch[int(target.frame.depth is not None)]
     free = target.shape.model.symmetries.free_covariance(look.T_cam_obj)
-    return Support(inlier_ratio, stretch * residual + free, spread)
+    return Support(stretch * residual + free, spread)
 
 
 def supporting(update: Update, T_crop_obj: torch.Tensor, K: torch.Tensor, inlier_px: float) -> torch.Tensor:

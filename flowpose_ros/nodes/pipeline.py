@@ -45,7 +45,8 @@ class FramePipeline:
                  drops: DropLog, depth: str = "auto", tracking: TrackerOptions = TrackerOptions()) -> None:
         self.catalogue, self.estimator, self.options, self.drops = catalogue, estimator, options, drops
         self.tracker = Tracker(estimator, tracking)
-        self._names = InstanceNames({label: catalogue[label].symmetries for label in catalogue.labels})
+        self._names = InstanceNames({label: catalogue[label].symmetries for label in catalogue.labels},
+                                    {label: catalogue[label].mesh.center for label in catalogue.labels})
         self._depth = depth
         self._bridge = CvBridge()
         self._calibrations = CalibrationReader(options.rectified)

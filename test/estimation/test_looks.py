@@ -18,7 +18,8 @@ from flowpose_ros.estimation.batches import join, mapped, take, tensors_of
 from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks, poses_of, update_of
-from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update, refine_genflow
+from flowpose_ros.estimation.refine import LoopOptions
+from flowpose_ros.estimation.refine_genflow import last_update, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, fitted_poses, refine_refpose
 from flowpose_ros.estimation.settle import FINE_SIZE, SettleOptions, found_finely, nearer, settled, updated
 from flowpose_ros.estimation.support import flow_support, residual_covariance, spread_of
@@ -147,8 +148,7 @@ def test_the_true_pose_has_its_parts_in_place(target, poses):
 
 
 def test_support_is_a_share_and_its_covariance_positive(target, poses):
-    support = flow_support(target, target.look(poses), GenFlowOptions())
-    assert ((support.inlier_ratio >= 0) & (support.inlier_ratio <= 1)).all()
+    support = flow_support(target, target.look(poses))
     assert (support.spread > 0).all() and torch.isfinite(support.spread).all()
     C = support.covariance
     assert torch.allclose((C + C.transpose(1, 2)) / 2, C, atol=1e-6)
@@ -174,7 +174,7 @@ def test_a_mesh_with_another_origin_has_the_covariance_of_that_point(target, pos
 def test_where_nothing_of_the_object_is_rendered_it_may_be_off_by_anything(target, poses):
     behind = poses[:1].clone()
     behind[:, 2, 3] = -1.0
-    assert flow_support(target, target.look(behind), GenFlowOptions()).spread.tolist() == [float("inf")]
+    assert flow_support(target, target.look(behind)).spread.tolist() == [float("inf")]
 
 
 def test_the_spread_is_how_far_the_farthest_point_is_off(target, poses):
@@ -213,7 +213,7 @@ def rounds(count):
 
 
 def test_matching_and_updates_bring_poses_nearer(target, starts, truth):
-    options, generator = (rounds(2), GenFlowOptions(iterations=2), DepthOptions()), torch.Generator()
+    options, generator = (rounds(2), LoopOptions(iterations=2), DepthOptions()), torch.Generator()
     first = target.look(starts)
     matched = match_poses(target, first, options[0], options[2], generator.manual_seed(0))
     assert len(matched) == 3 and matched[0] is first
@@ -453,7 +453,7 @@ def test_a_verifier_of_other_evidence_is_refused(tmp_path):
 def test_without_a_verifier_an_answer_is_trusted_as_poses_are_compared(target, poses):
     look = target.look(poses)
     without = replace(target, networks=replace(target.networks, verifier=None))
-    spread = flow_support(target, look, GenFlowOptions()).spread
+    spread = flow_support(target, look).spread
     alone, answered = trust(without, look, spread, DepthOptions()), trust(target, look, spread, DepthOptions())
     assert torch.equal(alone, judge(target, look, DepthOptions()))
     assert not torch.allclose(answered, alone, atol=1e-3)
@@ -485,5 +485,5 @@ def test_poses_beside_the_image_stay_finite(target, starts):
     away = starts.clone()
     away[:, 0, 3] += 3.0
     looks = match_poses(target, target.look(away), rounds(1), DepthOptions(), torch.Generator())
-    looks += refine_genflow(target, looks[-1], GenFlowOptions(iterations=1), DepthOptions(), torch.Generator())
+    looks += refine_genflow(target, looks[-1], LoopOptions(iterations=1), DepthOptions(), torch.Generator())
     assert all(torch.isfinite(look.T_cam_obj).all() for look in looks)

@@ -43,7 +43,7 @@ def pose(rotation=(0.1, -0.2, 0.3), translation=(0.1, 0.2, 0.7)):
 
 def estimate(instance=0, T=None, score=0.8, covariance=None, label="obj_000001"):
     covariance = np.diag(np.arange(1.0, 7.0)) if covariance is None else covariance
-    return PoseEstimate(label, instance, pose() if T is None else T, score, covariance, 0.5,
+    return PoseEstimate(label, instance, pose() if T is None else T, score, covariance,
                         Detection(label, np.array([0.0, 0, 9, 9])))
 
 

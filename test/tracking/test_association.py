@@ -16,7 +16,7 @@ def seen(x, label="mug", instance=None):
     T = np.eye(4)
     T[:3, 3] = x, 0, 1
     detection = Detection(label, np.zeros(4), instance=instance)
-    return PoseEstimate(label, -1, T, 0.9, np.eye(6), 0.9, detection)
+    return PoseEstimate(label, -1, T, 0.9, np.eye(6), detection)
 
 
 def numbers(names, *estimates, at=0.0):

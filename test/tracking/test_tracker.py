@@ -48,7 +48,7 @@ def shared():
 def estimator(shared, monkeypatch):
     """The estimator, but for its estimates: the truth, so that these tests are about tracking."""
     monkeypatch.setattr(shared, "estimate", lambda frame, detections: FrameResult(
-        tuple(PoseEstimate(d.label, 0, d.truth, 0.9, np.eye(6), 1.0, d) for d in detections)))
+        tuple(PoseEstimate(d.label, 0, d.truth, 0.9, np.eye(6), d) for d in detections)))
     return shared
 
 
@@ -385,7 +385,7 @@ def test_what_looks_the_same_from_all_sides_does_not_spin():
     T[2, 3] = 0.5
     spun = T.copy()
     spun[:3, :3] = Rotation.from_euler("zx", (70, 4), degrees=True).as_matrix()
-    track = Track(PoseEstimate("can", 0, T, 1.0, np.eye(6), 1.0, Detection("can", np.zeros(4))),
+    track = Track(PoseEstimate("can", 0, T, 1.0, np.eye(6), Detection("can", np.zeros(4))),
                   Motion(T, 1, np.zeros(3)))
     now = tracker._after(track, tracker._steady(track, Followed(spun, 0.9, np.eye(6))), SimpleNamespace(stamp_ns=2))
     turn = Rotation.from_matrix(now.motion.T_cam_obj[:3, :3]).magnitude()

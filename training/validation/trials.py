@@ -13,7 +13,8 @@ from flowpose_ros.estimation.judge import judge, trust
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import Networks
-from flowpose_ros.estimation.refine_genflow import GenFlowOptions, last_update, refine_genflow
+from flowpose_ros.estimation.refine import LoopOptions
+from flowpose_ros.estimation.refine_genflow import last_update, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, refine_refpose
 from flowpose_ros.estimation.settle import SettleOptions, settled
 from flowpose_ros.estimation.support import flow_support
@@ -33,7 +34,7 @@ NOMINAL = "nominal"
 Start = Callable[[np.ndarray, np.ndarray, float, np.random.Generator], np.ndarray]
 Refiner = Callable[[Target, Look, DepthOptions, torch.Generator], list[Look]]
 REFINERS: dict[str, Refiner] = {
-    "genflow": lambda target, first, *rest: refine_genflow(target, first, GenFlowOptions(), *rest),
+    "genflow": lambda target, first, *rest: refine_genflow(target, first, LoopOptions(), *rest),
     "refpose": lambda target, first, *rest: refine_refpose(target, first, RefPoseOptions(), *rest)}
 
 
@@ -85,7 +86,7 @@ def refined(case: Case, T_init: np.ndarray, refiner: Refiner, depth: bool, netwo
     mesh, T = case.model.mesh, answer.T_cam_obj[0].double().cpu().numpy()
     points = mesh.surface_points(500)
     before, after = (add_s(pose, case.T_cam_obj, points) / mesh.diameter for pose in (T_init, T))
-    score = float(trust(target, answer, flow_support(target, answer, GenFlowOptions()).spread, DepthOptions()))
+    score = float(trust(target, answer, flow_support(target, answer).spread, DepthOptions()))
     return Answer(before, after, farthest(case.model, T, case.T_cam_obj), score)
 
 
