@@ -29,7 +29,8 @@ from flowpose_ros.cache import cache_folder  # noqa: E402
 from flowpose_ros.errors import FlowposeError  # noqa: E402
 from flowpose_ros.estimation.coarse_flow_vote import FlowVoteOptions, coarse_flow_vote  # noqa: E402
 from flowpose_ros.estimation.depth import DepthOptions  # noqa: E402
-from flowpose_ros.estimation.estimator import SAME, EstimatorOptions  # noqa: E402
+from flowpose_ros.estimation.estimator_options import EstimatorOptions  # noqa: E402
+from flowpose_ros.estimation.select import SAME  # noqa: E402
 from flowpose_ros.estimation.judge import judge  # noqa: E402
 from flowpose_ros.estimation.look import Target  # noqa: E402
 from flowpose_ros.estimation.networks import Networks, load_networks  # noqa: E402

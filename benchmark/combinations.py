@@ -26,7 +26,8 @@ sys.path.insert(0, str(ROOT))
 from tqdm import tqdm  # noqa: E402
 
 from flowpose_ros.errors import FlowposeError  # noqa: E402
-from flowpose_ros.estimation.estimator import COARSE, REFINERS, Estimator, EstimatorOptions  # noqa: E402
+from flowpose_ros.estimation.estimator import Estimator  # noqa: E402
+from flowpose_ros.estimation.estimator_options import COARSE, REFINERS, EstimatorOptions  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, detections_of  # noqa: E402
 from flowpose_ros.evaluation.results import ResultRow  # noqa: E402
 from flowpose_ros.evaluation.scores import evaluate, mean_recall  # noqa: E402

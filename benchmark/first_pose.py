@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from flowpose_ros.errors import FlowposeError  # noqa: E402
-from flowpose_ros.estimation.estimator import COARSE, Estimator, EstimatorOptions  # noqa: E402
+from flowpose_ros.estimation.estimator import Estimator  # noqa: E402
+from flowpose_ros.estimation.estimator_options import COARSE, EstimatorOptions  # noqa: E402
 from flowpose_ros.estimation.look import Target  # noqa: E402
 from flowpose_ros.estimation.networks import load_networks  # noqa: E402
 from flowpose_ros.estimation.refine_genflow import last_update  # noqa: E402

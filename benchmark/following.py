@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from flowpose_ros.errors import FlowposeError  # noqa: E402
-from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions  # noqa: E402
+from flowpose_ros.estimation.estimator import Estimator  # noqa: E402
+from flowpose_ros.estimation.estimator_options import EstimatorOptions  # noqa: E402
 from flowpose_ros.estimation.follow import Followed, Follower  # noqa: E402
 from flowpose_ros.estimation.look import Target  # noqa: E402
 from flowpose_ros.estimation.moved import FINER, FollowOptions  # noqa: E402

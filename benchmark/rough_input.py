@@ -23,7 +23,8 @@ sys.path.insert(0, str(ROOT))
 from flowpose_ros.cli.bop import DetectionSource, estimate_images  # noqa: E402
 from flowpose_ros.cli.evaluate import score_with_progress  # noqa: E402
 from flowpose_ros.errors import FlowposeError  # noqa: E402
-from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions  # noqa: E402
+from flowpose_ros.estimation.estimator import Estimator  # noqa: E402
+from flowpose_ros.estimation.estimator_options import EstimatorOptions  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, ImageId, detections_of  # noqa: E402
 from flowpose_ros.evaluation.detections import ImageDetections  # noqa: E402
 from flowpose_ros.evaluation.scores import SHARE_OF_DIAMETER, found_share  # noqa: E402

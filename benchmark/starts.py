@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -23,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from flowpose_ros.errors import FlowposeError  # noqa: E402
-from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions  # noqa: E402
+from flowpose_ros.estimation.estimator import Estimator  # noqa: E402
+from flowpose_ros.estimation.estimator_options import EstimatorOptions  # noqa: E402
 from flowpose_ros.estimation.follow import Follower  # noqa: E402
 from flowpose_ros.estimation.moved import FINER, FollowOptions  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, GroundTruth, Sample  # noqa: E402

@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from flowpose_ros.errors import FlowposeError  # noqa: E402
-from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions  # noqa: E402
+from flowpose_ros.estimation.estimator import Estimator  # noqa: E402
+from flowpose_ros.estimation.estimator_options import EstimatorOptions  # noqa: E402
 from flowpose_ros.evaluation.bop_dataset import BopDataset, Sample  # noqa: E402
 from flowpose_ros.evaluation.metrics import mssd, pose_difference  # noqa: E402
 from flowpose_ros.evaluation.scores import mean_recall  # noqa: E402

@@ -24,7 +24,8 @@ from scipy.stats import chi2
 from tqdm import tqdm
 
 from flowpose_ros.estimation.batches import join
-from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.estimation.estimator import Estimator
+from flowpose_ros.estimation.estimator_options import EstimatorOptions
 from flowpose_ros.estimation.judge import verified, witnesses
 from flowpose_ros.estimation.networks import load_networks
 from flowpose_ros.estimation.support import flow_support

@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from flowpose_ros.errors import FlowposeError
 from flowpose_ros.estimation.batches import join
-from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.estimation.estimator import Estimator
+from flowpose_ros.estimation.estimator_options import EstimatorOptions
 from flowpose_ros.estimation.evidence import evidence
 from flowpose_ros.objects.catalogue import Catalogue, ObjectModel
 from flowpose_ros.records import Detection

@@ -17,7 +17,8 @@ from flowpose_ros.cli.evaluate import print_scores, score_with_progress
 from flowpose_ros.cli.option_flags import add_option_flags, options_from
 from flowpose_ros.cli.progress import warm_up_with_progress
 from flowpose_ros.errors import DatasetError, FlowposeError
-from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.estimation.estimator import Estimator
+from flowpose_ros.estimation.estimator_options import EstimatorOptions
 from flowpose_ros.evaluation.bop_dataset import BopDataset, GroundTruth, ImageId, detections_of
 from flowpose_ros.evaluation.detections import ImageDetections, best_per_target, read_detections
 from flowpose_ros.evaluation.output_paths import make_folder, make_room_for

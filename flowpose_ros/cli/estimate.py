@@ -14,7 +14,8 @@ from flowpose_ros.cli.dataset_flags import add_unit_flag
 from flowpose_ros.cli.option_flags import add_option_flags, options_from
 from flowpose_ros.cli.progress import warm_up_with_progress
 from flowpose_ros.errors import DetectionError, FrameError
-from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.estimation.estimator import Estimator
+from flowpose_ros.estimation.estimator_options import EstimatorOptions
 from flowpose_ros.evaluation.contour import draw_pose
 from flowpose_ros.evaluation.images import check_image_path, read_color, read_depth, write_image
 from flowpose_ros.evaluation.json_input import read_mapping, take_number, take_numbers

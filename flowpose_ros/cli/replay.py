@@ -13,7 +13,7 @@ from tqdm import tqdm
 from flowpose_ros.cli.dataset_flags import add_unit_flag
 from flowpose_ros.cli.option_flags import add_option_flags, options_from
 from flowpose_ros.errors import BagError
-from flowpose_ros.estimation.estimator import EstimatorOptions
+from flowpose_ros.estimation.estimator_options import EstimatorOptions
 from flowpose_ros.options import named_values
 from flowpose_ros.runtime.environment import private_ros_environment
 from flowpose_ros.runtime.frame_assembler import AssemblerOptions

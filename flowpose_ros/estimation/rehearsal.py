@@ -3,7 +3,6 @@ estimate is done then."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from flowpose_ros.estimation.views import Shape

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from flowpose_ros.geometry.spd import inverse_spd6
-from flowpose_ros.geometry.transforms import exp_so3, make_transform, skew
+from flowpose_ros.geometry.transforms import exp_so3, make_transform
 
 Z_MIN = 0.1
 """Least depth, in object radii, at which a point still counts."""

@@ -19,7 +19,8 @@ from tf2_ros import TransformBroadcaster
 
 from flowpose_ros.errors import CatalogueError, DeviceLostError, FlowposeError, FrameError, OptionError
 from flowpose_ros.estimation.batches import is_memory_shortage
-from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.estimation.estimator import Estimator
+from flowpose_ros.estimation.estimator_options import EstimatorOptions
 from flowpose_ros.estimation.memory import give_back_memory
 from flowpose_ros.nodes.diagnostics import FRAME_LOST, Health, diagnostics
 from flowpose_ros.nodes.inputs import CameraInputs

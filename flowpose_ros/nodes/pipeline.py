@@ -12,7 +12,8 @@ from cv_bridge import CvBridge
 from std_msgs.msg import Header
 
 from flowpose_ros.errors import FrameError
-from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.estimation.estimator import Estimator
+from flowpose_ros.estimation.estimator_options import EstimatorOptions
 from flowpose_ros.nodes.messages.camera import Calibration, CalibrationReader
 from flowpose_ros.nodes.messages.detections import detections_in
 from flowpose_ros.nodes.messages.images import color_image, compressed_color_image, depth_image, label_image

@@ -110,8 +110,10 @@ def _live(node: RunningNode, stop: StopRequest) -> None:
 def _close(node: RunningNode, exit_code: Callable[[], int] = lambda: 0) -> None:
     """End a node. Where a thread of it does not end, the process does, at once: the interpreter's own end would wait
     for, or crash, a thread in native code."""
-    ended = node.close()
-    node.destroy_node()
+    try:
+        ended = node.close()
+    finally:
+        node.destroy_node()
     if not ended:
         end_now(exit_code())
 

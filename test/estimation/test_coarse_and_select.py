@@ -7,7 +7,7 @@ import torch
 from flowpose_ros.errors import DetectionError
 from flowpose_ros.estimation.box_start import box_crop, place
 from flowpose_ros.estimation.coarse_gmm import GmmOptions, draw_rotations
-from flowpose_ros.estimation.estimator import check_detection
+from flowpose_ros.estimation.checks import check_detection
 from flowpose_ros.estimation.template_features import spread_best
 from flowpose_ros.estimation.views import Shape
 from flowpose_ros.geometry.camera import box_around, project

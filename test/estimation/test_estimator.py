@@ -6,7 +6,7 @@ import torch
 import trimesh
 
 from flowpose_ros.errors import DetectionError
-from flowpose_ros.estimation.estimator import check_detection, check_in_front
+from flowpose_ros.estimation.checks import check_detection, check_in_front
 from flowpose_ros.estimation.views import FrameTensors
 from flowpose_ros.objects.load import load_mesh
 from flowpose_ros.records import Detection, Frame

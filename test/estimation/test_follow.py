@@ -14,7 +14,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from flowpose_ros.estimation.batches import mapped, take, tensors_of
 from flowpose_ros.estimation.depth import DepthOptions
-from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.estimation.estimator import Estimator
+from flowpose_ros.estimation.estimator_options import EstimatorOptions
 from flowpose_ros.estimation.follow import Follower
 from flowpose_ros.estimation.moved import FollowOptions, crops_of, finer_wanted, fitted_to_surface, moved, moved_far
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks

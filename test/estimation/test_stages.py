@@ -8,7 +8,9 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from flowpose_ros.estimation.estimator import COARSE, REFINERS, Estimator, EstimatorOptions
+from flowpose_ros.estimation.estimator import Estimator
+from flowpose_ros.estimation.estimator_options import COARSE, REFINERS, EstimatorOptions
+from flowpose_ros.estimation.search import Search
 from flowpose_ros.estimation.judge import judge
 from flowpose_ros.estimation.rehearsal import rehearsal, rehearsal_pose
 from flowpose_ros.estimation.views import Shape
@@ -105,8 +107,8 @@ def test_with_the_rasteriser_of_a_gpu_an_object_is_found_and_followed(dataset, s
 def test_auto_asks_the_second_stage_only_in_doubt(dataset, sample, sure, laps, monkeypatch):
     asked = []
     for name in ("_coarse", "_refine"):
-        stage = getattr(Estimator, name)
-        monkeypatch.setattr(Estimator, name, lambda self, which, *rest, stage=stage: (
+        stage = getattr(Search, name)
+        monkeypatch.setattr(Search, name, lambda self, which, *rest, stage=stage: (
             asked.append(which), stage(self, which, *rest))[1])
     options = EstimatorOptions(coarse="auto", refiner="auto", sure=sure)
     estimator = Estimator(dataset.catalogue, options)

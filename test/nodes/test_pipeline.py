@@ -11,7 +11,8 @@ from nodes.scene import QUICK, SIZE
 
 from flowpose_ros.errors import FrameError
 from flowpose_ros.estimation.coarse_flow_vote import FlowVoteOptions
-from flowpose_ros.estimation.estimator import Estimator, EstimatorOptions
+from flowpose_ros.estimation.estimator import Estimator
+from flowpose_ros.estimation.estimator_options import EstimatorOptions
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.nodes.messages.frames import frame_messages, header_at
 from flowpose_ros.nodes.pipeline import FramePipeline
