@@ -16,6 +16,10 @@ from flowpose_ros.options import Options, option
 Length = float | torch.Tensor
 """Metres: one for all poses, or [B] for poses of different objects."""
 MIN_SHIFT_PIXELS = 20
+ENOUGH = 0.3
+"""Where less of an object is measured, the shares of what is say the less about all of it."""
+UNKNOWN = 0.6, 0.3, 0.1
+"""Shares that agree, are hidden and are looked through which speak neither for a pose nor against it."""
 FREE_SPACE = 3.0
 """How much more a pixel that the sensor looked through counts than one that agrees."""
 
@@ -114,6 +118,18 @@ def depth_shares(render_depth: torch.Tensor, mask: torch.Tensor, observed: torch
                      for part in (difference.abs() <= tolerance, difference < -tolerance))
     measured = seen.sum((1, 2)) / mask.sum((1, 2)).clamp_min(1)
     return DepthShares(agree, hidden, seen.any(2).any(1) * (1 - agree - hidden), measured)
+
+
+def believable(shares: DepthShares) -> DepthShares:
+    """Shares that come the nearer to UNKNOWN the fewer of the rendered pixels are measured, below ENOUGH of them.
+
+    Where an object gives hardly any depth (black, shiny, glass), the few pixels that have some show its surroundings at
+    its outline: the right pose would count as looked through, and one that lies in the background as confirmed.
+    """
+    told = (shares.measured / ENOUGH).clamp_max(1)
+    return DepthShares(*(told * share + (1 - told) * unknown
+                         for share, unknown in zip((shares.agree, shares.hidden, shares.farther), UNKNOWN)),
+                       shares.measured)
 
 
 def depth_agreement(shares: DepthShares) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from flowpose_ros.estimation.agreement import colour_agreement
-from flowpose_ros.estimation.depth import DepthOptions, depth_agreement, depth_shares, shift_to_depth
+from flowpose_ros.estimation.depth import DepthOptions, believable, depth_agreement, depth_shares, shift_to_depth
 from flowpose_ros.estimation.icp import refine_icp
 from flowpose_ros.estimation.look import Target
 from flowpose_ros.geometry.camera import sample_crop
@@ -30,7 +30,7 @@ def rank_by_depth(target: Target, T_cam_obj: torch.Tensor, match: torch.Tensor, 
     fitted = refine_icp(r.xyz, r.normal, r.mask, views.T_crop_obj, observed, views.camera.K, T, diameter, options)
     views = target.render(views.camera.to_camera(fitted), RANK_SIZE)
     r = views.rendering
-    agreement = depth_agreement(depth_shares(r.depth, r.mask, frame.depth_crop(views.camera),
-                                             2 * options.inlier_distance(diameter)))
+    shares = depth_shares(r.depth, r.mask, frame.depth_crop(views.camera), 2 * options.inlier_distance(diameter))
+    agreement = depth_agreement(believable(shares))
     colour = colour_agreement(r.rgb, r.mask, frame.crop(views.camera), cell=2)
     return views.camera.to_camera(views.T_crop_obj), match.sqrt() * colour * agreement.square()

@@ -6,7 +6,7 @@ import torch
 
 from flowpose_ros.estimation.agreement import colour_agreement, contour_agreement, texture_agreement
 from flowpose_ros.estimation.batches import in_parts
-from flowpose_ros.estimation.depth import DepthOptions, depth_shares
+from flowpose_ros.estimation.depth import DepthOptions, believable, depth_shares
 from flowpose_ros.estimation.evidence import evidence
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import found_in_places
@@ -69,6 +69,6 @@ def witnesses(target: Target, look: Look, options: DepthOptions) -> torch.Tensor
     if look.depth is None:
         return torch.stack([match, place, 100 * contour_agreement(r.mask, look.picture),
                             4 * texture_agreement(r.rgb, r.mask, look.picture)], 1)
-    shares = depth_shares(r.depth, r.mask, look.depth, options.agreement_distance(target.shape.diameter))
+    shares = believable(depth_shares(r.depth, r.mask, look.depth, options.agreement_distance(target.shape.diameter)))
     return torch.stack([match, place, 4 * colour_agreement(r.rgb, r.mask, look.picture) - 2, (shares.agree + 0.02).log(),
                         (shares.farther + 0.02).log(), 1 - shares.measured], 1)

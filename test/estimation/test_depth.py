@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowpose_ros.estimation.depth import (DepthOptions, depth_agreement, depth_at, depth_shares, fit_depth,
+from flowpose_ros.estimation.depth import (DepthOptions, believable, depth_agreement, depth_at, depth_shares, fit_depth,
                                            shift_to_depth)
 from flowpose_ros.estimation.icp import refine_icp, tied
 from flowpose_ros.geometry.camera import project
@@ -235,3 +235,20 @@ def test_shift_without_depth_leaves_the_pose(part, render):
     view = render(T)
     assert torch.equal(shift_to_depth(view.depth, view.mask, torch.zeros_like(view.depth),
                                       K1.expand(4, 3, 3), T, part.diameter), T)
+
+
+def test_few_measured_pixels_say_little():
+    """An object that gives no depth but at its outline, where its background is measured, is no worse than one that lies
+    in the background and of which as little is measured."""
+    mask = torch.ones(2, 10, 10, dtype=torch.bool)
+    observed = torch.zeros(2, 10, 10)
+    observed[:, 0] = 1.0  # a tenth, the background
+    rendered = torch.tensor([0.8, 1.0])[:, None, None].expand(2, 10, 10)
+    shares = depth_shares(rendered, mask, observed, 0.005)
+    assert shares.agree.tolist() == [0, 1]
+    said = believable(shares)
+    assert said.agree[0] > 0.4 * said.agree[1] and depth_agreement(said)[0] > 0.2
+    assert (said.agree + said.hidden + said.farther).tolist() == pytest.approx([1, 1])
+    observed[:, :3] = 1.0
+    enough = depth_shares(rendered, mask, observed, 0.005)
+    assert believable(enough).agree.tolist() == enough.agree.tolist()
