@@ -20,7 +20,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from flowpose_ros.cli.bop import DetectionSource, estimate_images  # noqa: E402
+from flowpose_ros.cli.bop import DetectionSource, Run, estimate_images  # noqa: E402
 from flowpose_ros.cli.evaluate import score_with_progress  # noqa: E402
 from flowpose_ros.errors import FlowposeError  # noqa: E402
 from flowpose_ros.estimation.estimator import Estimator  # noqa: E402
@@ -66,8 +66,9 @@ def measured(dataset: BopDataset, targets: Sequence[Target], share: float, depth
     """What comes of a dataset's images with boxes so far off."""
     estimator = Estimator(dataset.catalogue, EstimatorOptions(depth=depth))
     estimator.warm_up()
-    rows = estimate_images(estimator, dataset, dataset.images, boxes_off(dataset, share)).rows
-    evaluation = score_with_progress(dataset, rows, targets)
+    run = Run()
+    estimate_images(estimator, dataset, dataset.images, boxes_off(dataset, share), run)
+    evaluation = score_with_progress(dataset, run.rows, targets)
     right = [c for c in evaluation.comparisons if c.add_s < SHARE_OF_DIAMETER * c.diameter]
     return Outcome(evaluation.total.ar, found_share(evaluation.total.target_count, right))
 

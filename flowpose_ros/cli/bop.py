@@ -81,9 +81,12 @@ def run(args: argparse.Namespace) -> int:
         make_folder(args.report)
     estimator = Estimator(dataset.catalogue, options)
     warm_up_with_progress(estimator)
-    outcome = estimate_images(estimator, dataset, images, source)
-    write_results(output, outcome.rows)
-    print(f"{len(outcome.rows)} poses of {len(images)} images: {output}")
+    outcome = Run()
+    try:
+        estimate_images(estimator, dataset, images, source, outcome)
+    finally:  # an interrupted run keeps what it has
+        write_results(output, outcome.rows)
+        print(f"{len(outcome.rows)} poses of {len(outcome.images)} of {len(images)} images: {output}")
     for reason, count in sorted(outcome.dropped.items()):
         print(f"dropped, {reason}: {count}")
     read = set(outcome.images)
@@ -147,12 +150,11 @@ def visible_first(truths: Sequence[GroundTruth]) -> tuple[Detection, ...]:
 
 
 def estimate_images(estimator: Estimator, dataset: BopDataset, images: Sequence[ImageId],
-                    source: DetectionSource) -> Run:
-    """Estimate the images one by one; each row's time is the detector's and the estimator's together.
+                    source: DetectionSource, outcome: Run) -> None:
+    """Estimate the images one by one into `outcome`; each row's time is the detector's and the estimator's together.
 
     An image that cannot be read is said, counted as `image_unusable` and passed over.
     """
-    outcome = Run()
     for image_id in tqdm(images, desc="estimating", unit="image", disable=None):
         try:
             frame, found = dataset.frame(image_id), source(image_id)
@@ -175,4 +177,3 @@ def estimate_images(estimator: Estimator, dataset: BopDataset, images: Sequence[
             if obj_id is None:
                 raise DatasetError(f"{estimate.label}: expected an object with a BOP id, got none")
             outcome.rows.append(ResultRow(image_id, obj_id, estimate.score, estimate.T_cam_obj, seconds + found.time))
-    return outcome

@@ -39,8 +39,9 @@ class FrameTensors:
         return FrameTensors(image, depth, torch.from_numpy(np.asarray(frame.K)).float().to(device))
 
     def crop(self, camera: CropCamera, per_side: int | None = None) -> torch.Tensor:
-        """Colour crops [B,3,S,S]; per_side: samples of a pixel (see `sample_crop`)."""
-        return sample_crop(self.image, camera, self.K, per_side=per_side)
+        """Colour crops [B,3,S,S]; per_side: samples of a pixel (see `sample_crop`). The image's border goes on outside of it:
+        black there looks like the edge of an object that the image cuts off."""
+        return sample_crop(self.image, camera, self.K, per_side=per_side, outside="border")
 
     def depth_crop(self, camera: CropCamera) -> torch.Tensor | None:
         """Depth crops [B,S,S] along the crops' own axes, or None."""

@@ -139,10 +139,10 @@ def _samples_of_each(crop: CropCamera, K: torch.Tensor) -> list[int]:
 
 
 def sample_crop(image: torch.Tensor, crop: CropCamera, K: torch.Tensor, mode: str = "bilinear",
-                per_side: int | None = None) -> torch.Tensor:
-    """The crops [B,C,S,S] of one image [C,H,W] (or B images [B,C,H,W]); 0 outside the image.
+                per_side: int | None = None, outside: str = "zeros") -> torch.Tensor:
+    """The crops [B,C,S,S] of one image [C,H,W] (or B images [B,C,H,W]).
 
-    K [3,3] or [B,3,3] are the image's intrinsics. Minifying crops are low-passed by taking the
+    outside: what lies beyond the image, 0 or the nearest pixel of its "border". K [3,3] or [B,3,3] are the image's intrinsics. Minifying crops are low-passed by taking the
     mean of several samples per crop pixel, so that fine texture does not alias: `per_side`, or as many as
     each crop needs, whichever others there are, which waits for a GPU; one where the mode is not bilinear.
     """
@@ -153,7 +153,7 @@ def sample_crop(image: torch.Tensor, crop: CropCamera, K: torch.Tensor, mode: st
     elif per_side is None:
         each = _samples_of_each(crop, K)
         if len(set(each)) > 1:
-            return _sample_apart(image, crop, K, each)
+            return _sample_apart(image, crop, K, each, outside)
         per_side = each[0] if each else 1
     H_img_crop = crop_homography(crop, K)
     height, width = image.shape[-2:]
@@ -166,17 +166,17 @@ def sample_crop(image: torch.Tensor, crop: CropCamera, K: torch.Tensor, mode: st
             x, y = (p[..., :2] / p[..., 2:].clamp_min(1e-9)).unbind(-1)
             norm = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)
             total = total + F.grid_sample(images, norm.reshape(B, S, S, 2).to(images.dtype), mode=mode,
-                                          padding_mode="zeros", align_corners=False)
+                                          padding_mode=outside, align_corners=False)
     return total / per_side ** 2
 
 
-def _sample_apart(image: torch.Tensor, crop: CropCamera, K: torch.Tensor, each: list[int]) -> torch.Tensor:
+def _sample_apart(image: torch.Tensor, crop: CropCamera, K: torch.Tensor, each: list[int], outside: str) -> torch.Tensor:
     """Crops [B,C,S,S] of one image [C,H,W], or B, that need different numbers of samples."""
     out = image.new_empty(len(each), image.shape[-3], crop.size, crop.size)
     for per_side in sorted(set(each)):
         rows = torch.tensor([i for i, count in enumerate(each) if count == per_side], device=image.device)
         some = CropCamera(crop.K[rows], crop.R_crop_cam[rows], crop.size)
-        out[rows] = sample_crop(image if image.dim() == 3 else image[rows], some, K[rows], per_side=per_side)
+        out[rows] = sample_crop(image if image.dim() == 3 else image[rows], some, K[rows], per_side=per_side, outside=outside)
     return out
 
 

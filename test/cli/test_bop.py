@@ -115,6 +115,22 @@ def test_no_pose_at_all_is_exit_code_1_and_strange_detections_are_counted(bop_ro
     assert "2 detections of images or objects that" in capsys.readouterr().out
 
 
+def test_an_interrupted_run_keeps_the_poses_that_it_has(bop_root, tmp_path, capsys, monkeypatch):
+    whole, images = Estimator.estimate, iter(range(2))
+
+    def estimate(self, *arguments):
+        if next(images) == 1:
+            raise KeyboardInterrupt
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(Estimator, "estimate", estimate)
+    output = tmp_path / "flowpose_tiny-test.csv"
+    assert main(["bop", str(bop_root), "--detections", "gt", "--output", str(output)]) == 130
+    rows = read_results(output)
+    assert rows and {row.image_id for row in rows} == {FIRST}
+    assert f"{len(rows)} poses of 1 of 2 images" in capsys.readouterr().out
+
+
 def test_the_split_type_is_named_apart(bop_root, tmp_path, monkeypatch):
     (bop_root / "test").rename(bop_root / "test_primesense")
     monkeypatch.chdir(tmp_path)

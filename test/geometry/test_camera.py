@@ -52,6 +52,13 @@ def test_outside_the_image_a_crop_is_zero():
     assert not sample_crop(torch.ones(3, 480, 640), crop, K).any()
 
 
+@pytest.mark.parametrize("size", [16, 480], ids=["minified", "magnified"])
+def test_or_the_border_goes_on_outside(size):
+    crop = crop_around(torch.tensor([[0.9, 0.0, 1.0], [0.5, 0.0, 1.0]]), torch.tensor([0.1, 0.3]), size)
+    image = torch.linspace(0, 1, 640).expand(3, 480, 640).contiguous()
+    assert (sample_crop(image, crop, K, outside="border")[0] == 1).all()
+
+
 @pytest.mark.parametrize("several", [False, True], ids=["one image", "an image each"])
 def test_a_crop_is_the_same_whichever_others_there_are(several):
     images = torch.rand(3, 3, 480, 640, generator=torch.Generator().manual_seed(0))

@@ -31,8 +31,9 @@ class Calibration:
     D: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def rectify(self, image: np.ndarray) -> np.ndarray:
-        """The undistorted colour image [H,W,3], linearly interpolated; 0 where nothing was seen."""
-        return image if self.model is None else cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
+        """The undistorted colour image [H,W,3], linearly interpolated; where nothing was seen its border goes on."""
+        return image if self.model is None else cv2.remap(image, *self._maps, cv2.INTER_LINEAR,
+                                                          borderMode=cv2.BORDER_REPLICATE)
 
     def rectify_nearest(self, pixels: np.ndarray) -> np.ndarray:
         """The undistorted depth or labels [H,W]: the nearest reading, since a mean across an edge is no point and no
