@@ -162,10 +162,10 @@ def estimate_images(estimator: Estimator, dataset: BopDataset, images: Sequence[
             tqdm.write(f"image {image_id}: {error}", file=sys.stderr)
             outcome.dropped["image_unusable"] += 1
             continue
-        outcome.images.append(image_id)
         start = time.perf_counter()
         result = estimator.estimate(frame, found.detections)
         seconds = time.perf_counter() - start
+        outcome.images.append(image_id)
         for stage, spent in (*result.timings.items(), ("image", seconds)):
             outcome.timings[stage].append(spent)
         for dropped in result.dropped:
