@@ -114,7 +114,8 @@ def parse_intrinsics(text: str) -> np.ndarray:
             flat = sum(rows, []) if isinstance(rows, list) and all(isinstance(row, list) for row in rows) else rows
             return take_numbers({"cam_K": flat}, "cam_K", 9, text).reshape(3, 3)
         if not {"fx", "fy", "cx", "cy"} <= content.keys():
-            raise FrameError(f"{text}: expected fx, fy, cx and cy, cam_K or camera_matrix, got {', '.join(map(str, content)) or 'nothing'}")
+            raise FrameError(f"{text}: expected fx, fy, cx and cy, cam_K or camera_matrix, got "
+                             f"{', '.join(map(str, content)) or 'nothing'}")
         numbers = [take_number(content, key, float("nan"), text) for key in ("fx", "fy", "cx", "cy")]
     else:
         numbers = _numbers(text.split(","))

@@ -71,7 +71,8 @@ class Search:
 
     def _matched(self, first: Look, value: torch.Tensor) -> tuple[Look, torch.Tensor]:
         """Looks at the matched poses of `first`, whose scores are `value`, and theirs."""
-        found = self.trail.add(match_poses(self._target, first, self._options.match, self._options.fit, self._generator), value)
+        options = self._options
+        found = self.trail.add(match_poses(self._target, first, options.match, options.fit, self._generator), value)
         self._clock.lap("match")
         return found
 

@@ -142,9 +142,10 @@ def sample_crop(image: torch.Tensor, crop: CropCamera, K: torch.Tensor, mode: st
                 per_side: int | None = None, outside: str = "zeros") -> torch.Tensor:
     """The crops [B,C,S,S] of one image [C,H,W] (or B images [B,C,H,W]).
 
-    outside: what lies beyond the image, 0 or the nearest pixel of its "border". K [3,3] or [B,3,3] are the image's intrinsics. Minifying crops are low-passed by taking the
-    mean of several samples per crop pixel, so that fine texture does not alias: `per_side`, or as many as
-    each crop needs, whichever others there are, which waits for a GPU; one where the mode is not bilinear.
+    K [3,3] or [B,3,3]: the image's intrinsics; outside: what lies beyond it, "zeros" or the nearest pixel of its "border".
+    Minifying crops are low-passed by the mean of several samples a crop pixel, so that fine texture does not alias:
+    per_side squared, or, where that is None, as many as each crop needs for its own scale, which waits for a GPU; one
+    where the mode is not bilinear.
     """
     B, S = crop.K.shape[0], crop.size
     K, images = K.to(crop.K).expand(B, 3, 3), image.expand(B, *image.shape[-3:])
