@@ -69,6 +69,15 @@ def agreed(wish: bool, processes: int) -> bool:
     return bool(votes > 0)
 
 
+def said_by_first(number: int, processes: int) -> int:
+    """The number that the first process has: clocks differ, and all must do the same."""
+    if processes == 1:
+        return number
+    said = torch.tensor(number)
+    dist.broadcast(said, 0)
+    return int(said)
+
+
 class Average:
     """Exponential moving average of a module's state, warmed up so that early steps count less."""
 

@@ -27,7 +27,7 @@ from training.speed import FirstLook, Speed, Watched
 from training.train_refiner import RefinerLoss, RefinerTraining, train
 from training.trainer import STORED, made_for
 
-ALL_UPDATES = {"features_until": 0.0, "pose_from": -0.1, "alternate_from": 1.0}
+ALL_UPDATES = {"features_until": 0.0, "pose_from": -0.1, "late_from": 0.0, "alternate_from": 1.0}
 """A run that learns with the loss of all updates at each of its steps."""
 HEADER = ("what", "made, 1/s", "learnt, 1/s", "of the slower")
 

@@ -69,7 +69,7 @@ def train(config: GeometryTraining, refiner: Path, folder: Path, **run) -> Path:
         network = GeometryNet(shape).to(device)
         loss = GeometryLoss(network, features)
         # A network belongs to the features that it learnt from.
-        return Lesson(network, lambda step: loss, "geometry network", "geometry", "geometry.safetensors",
+        return Lesson(network, lambda at, step: loss, "geometry network", "geometry", "geometry.safetensors",
                       features_hash(refiner), loss.picture)
 
     return train_on_pairs(config, lesson_on, folder, **run)

@@ -46,16 +46,18 @@ class RefinerTraining(PairTraining):
         matching = 0.0 if self.fixed_features else LossWeights.matching
         return LossWeights(flow_l1=self.flow_l1, pose=self.pose, matching=matching)
 
-    def features_alone(self, step: int) -> bool:
-        """Whether only the features learn at a step, which takes a third of the time.
+    def features_alone(self, at: int, step: int) -> bool:
+        """Whether only the features learn at a step of a run that stands `at` a step of its schedule (see `Pace`),
+        which takes a third of the time.
 
         At first, because correlation that means nothing teaches no flow; later in most steps, because
-        matching and all updates live on them. Fixed ones never do.
+        matching and all updates live on them. Which steps these are goes by the run's own: the clock's leave some out.
+        Fixed ones never do.
         """
         if self.fixed_features:
             return False
-        alternating = step >= self.alternate_from * self.steps and step % self.updates_every != 0
-        return step < self.features_until * self.steps or alternating
+        alternating = at >= self.alternate_from * self.steps and step % self.updates_every != 0
+        return at < self.features_until * self.steps or alternating
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ def train(config: RefinerTraining, folder: Path, *, start: Path | None = None, *
         network.features.requires_grad_(not config.fixed_features)
         loss = RefinerLoss(network, config.losses)
 
-        def loss_at(step: int) -> Loss:
-            return loss.features if config.features_alone(step) else loss.everything
+        def loss_at(at: int, step: int) -> Loss:
+            return loss.features if config.features_alone(at, step) else loss.everything
 
         return Lesson(network, loss_at, f"refiner of size {config.size}", "genflow",
                       f"{FILES[config.task]}_{config.size.lower()}.safetensors",

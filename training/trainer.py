@@ -21,7 +21,7 @@ from training.flags import add_fields, taken_fields
 from training.journal import Journal
 from training.learner import Figures, Learner, Loss, RecordedLearner
 from training.loop import (Average, Pace, Running, agreed, average_gradients, join_processes, load_checkpoint,
-                           one_cycle, save_checkpoint)
+                           one_cycle, said_by_first, save_checkpoint)
 from training.pairs import PairBatch, PairStream, batches_of
 from training.perturb import TASKS
 from training.replay import PLACEMENTS, Replay, replayed, restocked
@@ -71,14 +71,14 @@ class PairTraining:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a run teaches: the network that learns, on its device, and its loss at each step.
+    """What a run teaches: the network that learns, on its device, and its loss at each place in the schedule and step.
 
     name: of the network, for people; kind, file: of its weights; features: hash of the weights file whose features it
     learns on, if any; picture: shows a batch and what the network says of it [H,W,3] uint8, RGB.
     """
 
     network: nn.Module
-    loss_at: Callable[[int], Loss]
+    loss_at: Callable[[int, int], Loss]
     name: str
     kind: str
     file: str
@@ -100,13 +100,15 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
     "device" between the steps.
 
     Raises ValueError when the batch cannot be shared equally by the processes or by a store's placements, when a GPU is
-    to be shared, when samples are to be used less than once, or when `start` is of another shape, WeightsError when it
-    is of another kind, MemoryShortageError, with a batch that fits, when memory does not suffice for the batch.
+    to be shared, when samples are to be used less than once, when late starts are to begin on the way and nobody knows
+    at which sample that is, or when `start` is of another shape, WeightsError when it is of another kind,
+    MemoryShortageError, with a batch that fits, when memory does not suffice for the batch.
     """
     rank, processes = join_processes()
     check_sharing(config, processes, device)
     on_gpu = device != "cpu"
     stored = on_gpu and made_on == "workers"
+    check_late(config, minutes, stored)
     torch.manual_seed(config.seed)
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = True
@@ -148,10 +150,10 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
     journal = None if rank else Journal(folder, lesson.name, step, config.steps)
     for batch in samples:
         late = max_minutes is not None and time.monotonic() - begin > 60 * max_minutes
-        at = pace.at(step)
+        at = said_by_first(pace.at(step), processes)
         if at >= config.steps or agreed(late, processes):
             break
-        how = lesson.loss_at(at), config.learning_rate * one_cycle(at, config.steps), config.pose_share(at)
+        how = lesson.loss_at(at, step), config.learning_rate * one_cycle(at, config.steps), config.pose_share(at)
         figures = learn(learner, batch, how, processes)
         average.update(network, figures["skipped"])
         step += 1
@@ -187,9 +189,9 @@ def made_for(config: PairTraining, step: int, workers: int, batch: int, rank: in
              device: str | None = None) -> Watched[PairBatch]:
     """Samples as process `rank` makes them for a run from `step` on, in batches of `batch`; counted for all
     processes. They are made on `device` or, if None, by workers."""
-    made, late_from = (-(-s // config.reuse) for s in (step, round(config.late_from * config.steps)))
-    stream = PairStream(config.seed, config.crop, made * config.batch, batch=batch, rank=rank, processes=processes,
-                        late_from=late_from * config.batch, task=TASKS[config.task])
+    made, late = (-(-s // config.reuse) * config.batch for s in (step, round(config.late_from * config.steps)))
+    stream = PairStream(config.seed, config.crop, made, batch=batch, rank=rank, processes=processes,
+                        late_from=late if config.late_from < 1 else None, task=TASKS[config.task])
     batches = batches_of(stream, workers) if device is None else device_batches(stream, device)
     return Watched(batches, batch * processes)
 
@@ -222,8 +224,8 @@ def picture_of(lesson: Lesson, batch: PairBatch) -> np.ndarray:
 
 def steps_left(lesson: Lesson, taken: range, steps: int) -> tuple[int, int]:
     """How many steps are left with a loss that one of those taken had, and how many with another."""
-    known = {lesson.loss_at(step) for step in taken}
-    alike = sum(lesson.loss_at(step) in known for step in range(taken.stop, steps))
+    known = {lesson.loss_at(step, step) for step in taken}
+    alike = sum(lesson.loss_at(step, step) in known for step in range(taken.stop, steps))
     return alike, steps - taken.stop - alike
 
 
@@ -236,6 +238,15 @@ def check_sharing(config: PairTraining, processes: int, device: str) -> None:
                          f"got {processes} and {config.batch}")
     if config.reuse < 1:
         raise ValueError(f"reuse: expected at least 1, got {config.reuse}")
+
+
+def check_late(config: PairTraining, minutes: float | None, stored: bool) -> None:
+    """Raise ValueError when late starts are to begin on the way of a run that does not know how many samples it will
+    be given: one that the clock ends, or one with a store that workers fill."""
+    if 0 < config.late_from < 1 and (minutes is not None or stored):
+        what = "a GPU whose workers fill a store" if minutes is None else "--minutes"
+        raise ValueError(f"late_from: expected 0 (from the first sample) or 1 (never) with {what}, as the samples of "
+                         f"such a run are not known before, got {config.late_from:.3g}")
 
 
 def run_parser(description: str, config_class: type[PairTraining], folder: Path) -> argparse.ArgumentParser:

@@ -149,7 +149,7 @@ class RefinerFamily(Family):
         if self.refiner is not None:
             network.features.load_state_dict(self.refiner.features.state_dict())
         loss = RefinerLoss(network.to(self.device), variant.weights)
-        return Trial(network, lambda step: loss.features if course.features_alone(step) else loss.everything)
+        return Trial(network, lambda step: loss.features if course.features_alone(step, step) else loss.everything)
 
     @torch.no_grad()
     def figures(self, name: str, network: nn.Module, samples: list[PairBatch]) -> dict[str, float]:

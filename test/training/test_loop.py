@@ -1,7 +1,10 @@
 """The parts that all trainers share."""
 
 import math
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ from torch import nn
 from two_processes import gradients_of, share_gradients, tiny_module
 
 from training.loop import (Average, Running, agreed, average_gradients, join_processes, load_checkpoint,
-                           one_cycle, save_checkpoint)
+                           one_cycle, said_by_first, save_checkpoint)
 
 
 def test_the_rate_rises_in_a_line_to_its_peak_and_falls_in_a_cosine():
@@ -164,6 +167,7 @@ def test_a_process_alone_decides_alone(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert join_processes() == (0, 1)
     assert agreed(True, 1) and not agreed(False, 1)
+    assert said_by_first(7, 1) == 7
     module = tiny_module()
     wanted = gradients_of(module, 0)
     average_gradients(module, 1)
@@ -171,11 +175,23 @@ def test_a_process_alone_decides_alone(monkeypatch):
         assert torch.equal(module.get_parameter(name).grad, gradient)
 
 
-def test_two_processes_share_their_mean_gradient_and_their_decisions(tmp_path):
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(share_gradients, (port, tmp_path), nprocs=2)
+        return free.getsockname()[1]
+
+
+def test_two_processes_do_what_the_clock_of_the_first_says():
+    says = ("from training.loop import join_processes, said_by_first; rank, processes = join_processes(); "
+            "print(said_by_first(4 + rank, processes), said_by_first(9 - rank, processes))")
+    there = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    both = [subprocess.Popen([sys.executable, "-c", says], env=there | {"RANK": rank}, stdout=subprocess.PIPE, text=True)
+            for rank in "01"]
+    assert [each.communicate(timeout=60)[0] for each in both] == ["4 9\n", "4 9\n"]
+
+
+def test_two_processes_share_their_mean_gradient_and_their_decisions(tmp_path):
+    torch.multiprocessing.spawn(share_gradients, (free_port(), tmp_path), nprocs=2)
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     assert [f["joined"] for f in found] == [(0, 2), (1, 2)]
     assert all(f["votes"] == [True, False] for f in found)

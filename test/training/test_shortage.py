@@ -37,7 +37,7 @@ def run(folder, batch, a_sample):
                 torch.empty(len(batch.K) * a_sample, dtype=torch.uint8)
             return network(batch.T_gt[:, 0, :2]).square().sum(), {}
 
-        return Lesson(network, lambda step: loss, "network", "none", "none.safetensors")
+        return Lesson(network, lambda at, step: loss, "network", "none", "none.safetensors")
 
     train_on_pairs(PairTraining(crop=64, steps=3, batch=batch), lesson_on, folder, workers=0, threads=1, save_every=9,
                    max_minutes=None)

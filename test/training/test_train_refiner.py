@@ -65,10 +65,37 @@ def assert_same_run(folder, whole):
 
 def test_features_learn_alone_before_the_flow_and_the_flow_before_the_pose():
     config = RefinerTraining(steps=100, features_until=0.2, alternate_from=0.6, pose_from=0.3, pose_ramp=0.1)
-    assert [config.features_alone(step) for step in (0, 19, 20, 59)] == [True, True, False, False]
-    assert [step for step in range(60, 73) if not config.features_alone(step)] == [60, 64, 68, 72]
+    assert [config.features_alone(step, step) for step in (0, 19, 20, 59)] == [True, True, False, False]
+    assert [step for step in range(60, 73) if not config.features_alone(step, step)] == [60, 64, 68, 72]
     shares = [config.pose_share(step) for step in (0, 30, 35, 40, 99)]
     assert shares == pytest.approx([0, 0, 0.5, 1, 1])
+
+
+def test_everything_learns_in_every_fourth_step_however_the_clock_leaps():
+    config = RefinerTraining(steps=1000, alternate_from=0.5, updates_every=4)
+    leaps = [501 + 4 * n for n in range(20)]  # of which no one can be divided by four
+    assert [n for n, at in enumerate(leaps) if not config.features_alone(at, 30 + n)] == [2, 6, 10, 14, 18]
+    assert not any(config.features_alone(at, 30 + n) for n, at in enumerate(range(300, 400, 5)))
+
+
+def test_all_processes_stand_where_the_first_does(monkeypatch, tmp_path):
+    monkeypatch.setattr(trainer, "said_by_first", lambda at, processes: SHORT.steps)
+    run(SHORT, tmp_path)
+    assert checkpoint_of(tmp_path)["step"] == 0
+
+
+@pytest.mark.parametrize("how, named", [({"minutes": 1.0}, "--minutes"), ({"device": "cuda"}, "a GPU whose workers")])
+def test_late_starts_do_not_begin_on_the_way_of_a_run_of_unknown_samples(how, named, tmp_path):
+    with pytest.raises(ValueError, match=f"late_from: expected 0 .* or 1 .* with {named}.*, got 0.533"):
+        run(replace(SHORT, batch=8), tmp_path, **how)
+
+
+def test_starts_are_late_from_the_share_that_is_asked_for():
+    def late_from(share):
+        stream = trainer.made_for(replace(SHORT, late_from=share, reuse=3, steps=12), 0, 0, 2)._batches.dataset
+        return stream.late_from
+
+    assert [late_from(share) for share in (0.0, 0.5, 1.0)] == [0, 4, None]
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(monkeypatch, tmp_path):
@@ -302,7 +329,7 @@ def test_samples_used_less_than_once_are_refused(tmp_path):
 
 
 def test_a_store_feeds_the_training_and_the_clock_ends_it(tmp_path):
-    config = replace(SHORT, batch=8, kept=16, steps=1000)
+    config = replace(SHORT, batch=8, kept=16, steps=1000, late_from=0.0)
     run(config, tmp_path, log_every=1, device="cpu:0", eager=True, minutes=0.1)
     log = log_of(tmp_path)
     assert 1 <= len(log) < 1000 and all(entry["made"] >= 32 and entry["skipped"] == 0 for entry in log)
