@@ -5,8 +5,8 @@ their witnesses and their distance from the truth. How the witnesses weigh again
 ranking learnt from few synthetic scenes nearly ignored depth and chose worse on real images. What is fitted is the
 scale and offset that make it a probability, how it, the verifier and the spread of the flow together make the
 probability that an answer is right, and how much wider than the flow says the covariance of a right answer is. FOLDER
-has a pose score already, by which estimation chooses: any that ranks alike, the shipped one to begin with. Table and
-curves (calibration.png) tell how well it holds.
+has a pose score already, by which estimation chooses: any that ranks alike, the shipped one to begin with. Answers are kept scene by
+scene, so that a killed command goes on. Table and curves (calibration.png) tell how well it holds.
 """
 
 from __future__ import annotations
@@ -21,20 +21,19 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
-from tqdm import tqdm
 
 from flowpose_ros.estimation.batches import join
 from flowpose_ros.estimation.estimator import Estimator
 from flowpose_ros.estimation.estimator_options import EstimatorOptions
 from flowpose_ros.estimation.judge import verified, witnesses
-from flowpose_ros.estimation.networks import load_networks
+from flowpose_ros.estimation.networks import Networks, load_networks
 from flowpose_ros.estimation.support import flow_support
 from flowpose_ros.evaluation.table import format_table
 from flowpose_ros.networks.pose_score import PoseScore
 from flowpose_ros.networks.weights import save_weights
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.records import Detection, PoseEstimate
-from training.crew import crew, own
+from training.crew import kept_scenes, settings_of, work_through
 from training.validation.cases import IMAGE_SIZE, Case, ImageMaker, farthest, synthetic_case
 from training.validation.measures import area_under_roc
 
@@ -78,7 +77,15 @@ def box_of(case: Case, rng: np.random.Generator) -> np.ndarray:
 
 
 def fit_score(learnt: dict[bool, Answers]) -> PoseScore:
-    """The score that fits answers without depth (False) and with it (True)."""
+    """The score that fits answers without depth (False) and with it (True).
+
+    Raises ValueError when there are none of a kind, or none that are right.
+    """
+    for depth, name in INPUTS.items():
+        right = learnt[depth].right if depth in learnt else torch.zeros(0)
+        if not right.any():
+            raise ValueError(f"{name} answers: expected some that are right, got none among {len(right)}; "
+                             "--count asks for more scenes")
     score = PoseScore()
     for depth, line, trust in ((False, score.rgb, score.trust_rgb), (True, score.rgbd, score.trust_rgbd)):
         answers = learnt[depth]
@@ -166,6 +173,10 @@ class Gatherer:
     def __init__(self, weights: str, family: str, seed: int) -> None:
         self.weights, self.maker = weights, ImageMaker(seed, IMAGE_SIZE, family)
 
+    def __call__(self, index: int) -> dict[bool, dict[str, torch.Tensor]]:
+        """The answers to a scene as a file holds them."""
+        return {depth: vars(answers) for depth, answers in self.answer(index).items()}
+
     def answer(self, index: int) -> dict[bool, Answers]:
         """The answer to scene `index`, without depth and, if it has any, with it."""
         case = synthetic_case(self.maker, index)
@@ -194,15 +205,13 @@ def surprise(found: PoseEstimate, case: Case) -> float:
     return float(error @ np.linalg.solve(found.covariance, error))
 
 
-def _answer(index: int) -> dict[bool, Answers]:
-    return own().answer(index)
-
-
-def gather(weights: str, family: str, count: int, seed: int, processes: int) -> dict[bool, Answers]:
-    """The answers without and with depth to `count` synthetic scenes."""
-    with crew(processes, Gatherer, weights, family, seed) as pool:
-        found = list(tqdm(pool.imap(_answer, range(count)), total=count, unit="scene", desc=family, disable=None))
-    return {depth: join([f[depth] for f in found if depth in f])
+def gather(networks: Networks, folder: Path, family: str, count: int, seed: int, processes: int) -> dict[bool, Answers]:
+    """The answers without and with depth to `count` synthetic scenes, which are kept in a folder (see `work_through`,
+    which says what it raises)."""
+    work_through(folder, settings_of(networks, family, seed), count, processes, Gatherer, str(networks.folder), family,
+                 seed)
+    found = kept_scenes(folder)[:count]
+    return {depth: join([Answers(**f[depth]) for f in found if depth in f])
             for depth in INPUTS if any(depth in f for f in found)}
 
 
@@ -245,19 +254,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7001)
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
+    if args.count < 1:
+        parser.error(f"count: expected at least one scene, got {args.count}")
     networks = load_networks(args.weights, "cpu")
     if networks.verifier is None:
         parser.error(f"weights {networks.folder}: expected a verifier, found none; training.train_verifier makes it")
-    sets = {family: gather(args.weights, family, count, args.seed, args.processes)
+    sets = {family: gather(networks, args.folder / "answers" / family, family, count, args.seed, args.processes)
             for family, count in (("train", args.count), ("held_out", args.held_out)) if count}
     score = fit_score(sets["train"])
     print({name: [round(x, 3) for x in value.flatten().tolist()] for name, value in score.state_dict().items()})
     rows = [(family, INPUTS[depth], len(answers.errors), *summary(answers, score),
              stretch_of(answers) / float(score.stretch[int(depth)]))
             for depth in INPUTS for family, found in sets.items() for answers in [found.get(depth)] if answers]
-    args.folder.mkdir(parents=True, exist_ok=True)
-    torch.save({family: {INPUTS[depth]: vars(answers) for depth, answers in found.items()}
-                for family, found in sets.items()}, args.folder / "answers.pt")
     draw(sets, score, args.folder / "calibration.png")
     # The covariances that were measured had been stretched already.
     score.stretch *= networks.pose_score.stretch

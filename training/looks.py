@@ -2,33 +2,30 @@
 
 Synthetic scenes are estimated as on a robot, by boxes as a detector's, half of them without depth. In some the box
 belongs to another object than the one that is looked for, so that no pose is right. A killed command goes on with the
-next part.
+next scene, and one that asks for more makes those that are missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from flowpose_ros.errors import FlowposeError
 from flowpose_ros.estimation.batches import join
 from flowpose_ros.estimation.estimator import Estimator
 from flowpose_ros.estimation.estimator_options import EstimatorOptions
 from flowpose_ros.estimation.evidence import evidence
+from flowpose_ros.estimation.networks import load_networks
 from flowpose_ros.objects.catalogue import Catalogue, ObjectModel
 from flowpose_ros.records import Detection
 from training.calibrate import box_of
-from training.crew import crew, own
+from training.crew import settings_of, work_through
 from training.validation.cases import IMAGE_SIZE, ImageMaker, farthest, synthetic_case
 
-PART = 20
-"""Scenes of a file."""
 NOTHING_SHARE = 0.1
 """Share of scenes in which something else is looked for."""
 NOWHERE = 9.0
@@ -50,6 +47,11 @@ class LookMaker:
 
     def __init__(self, weights: str, family: str, seed: int) -> None:
         self.weights, self.maker = weights, ImageMaker(seed, IMAGE_SIZE, family)
+
+    def __call__(self, index: int) -> dict[str, torch.Tensor] | None:
+        """The looks of a scene as a file holds them."""
+        found = self.looks(index)
+        return found and vars(found)
 
     def looks(self, index: int) -> Looks | None:
         """The looks of scene `index`, always the same; None where estimation finds none at all."""
@@ -74,14 +76,6 @@ class LookMaker:
         return join(found)
 
 
-def _write(job: tuple[Path, range]) -> None:
-    path, indices = job
-    found = [looks for looks in map(own().looks, indices) if looks is not None]
-    part = path.with_suffix(".part")
-    torch.save(vars(join(found)), part)
-    os.replace(part, path)
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,12 +86,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7101)
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    args.folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(args.folder / f"{begin:06d}.pt", range(begin, min(begin + PART, args.count)))
-            for begin in range(0, args.count, PART)]
-    jobs = [job for job in jobs if not job[0].exists()]
-    with crew(args.processes, LookMaker, args.weights, args.family, args.seed) as pool:
-        list(tqdm(pool.imap_unordered(_write, jobs), total=len(jobs), unit=f"{PART} scenes", disable=None))
+    settings = settings_of(load_networks(args.weights, "cpu"), args.family, args.seed)
+    work_through(args.folder, settings, args.count, args.processes, LookMaker, args.weights, args.family, args.seed)
 
 
 if __name__ == "__main__":

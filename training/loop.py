@@ -105,6 +105,12 @@ class Average:
                 self.state[k].copy_(present[k])
 
 
+def differing(found: dict, wanted: dict, where: str) -> str:
+    """What is wanted and is another, or nothing, in what was found `where`: in words, none where all is the same."""
+    return ", ".join(f"{name}: {where} {found.get(name)!r}, asked for {value!r}" for name, value in wanted.items()
+                     if found.get(name) != value)
+
+
 def save_checkpoint(path: Path, *, step: int, config: dict, module: nn.Module, average: Average,
                     optimiser: torch.optim.Optimizer) -> None:
     """Write everything that an exact continuation needs; the old file stays whole until the end."""
@@ -123,10 +129,9 @@ def load_checkpoint(path: Path, *, config: dict, module: nn.Module, average: Ave
     Raises ValueError naming the differences when it was made with another configuration.
     """
     saved = torch.load(path, map_location="cpu", weights_only=True)
-    differing = {k: (saved["config"].get(k), v) for k, v in config.items() if saved["config"].get(k) != v}
-    if differing:
-        lines = ", ".join(f"{k}: checkpoint {a!r}, asked for {b!r}" for k, (a, b) in differing.items())
-        raise ValueError(f"{path}: made with another configuration ({lines})")
+    others = differing(saved["config"], config, "checkpoint")
+    if others:
+        raise ValueError(f"{path}: made with another configuration ({others})")
     module.load_state_dict(saved["module"])
     average.count.fill_(saved["average_count"])
     for name, value in saved["average"].items():  # in place: on the device where the module is

@@ -16,10 +16,11 @@ from flowpose_ros.estimation.batches import join
 from flowpose_ros.networks.verifier import COLOURS, DEPTH, NEAR, Verifier
 from flowpose_ros.networks.weights import features_hash, save_weights
 from training.calibrate import RIGHT
+from training.crew import kept_scenes, made_with
 from training.flags import add_fields, taken_fields
 from training.journal import Journal
 from training.looks import Looks
-from training.loop import Average, Running, load_checkpoint, one_cycle, save_checkpoint
+from training.loop import Average, Running, differing, load_checkpoint, one_cycle, save_checkpoint
 
 FINE = torch.cat([torch.tensor([0.02, 0.035]), torch.arange(0.05, 0.51, 0.05)])
 """A pose is the better, the more of these errors it stays under: those of the average recall, and two finer."""
@@ -40,12 +41,15 @@ class VerifierTraining:
     seed: int = 12
 
 
-def load_looks(folder: Path) -> Looks:
-    """All looks kept in a folder; raises ValueError where it has none."""
-    parts = [Looks(**torch.load(path, weights_only=True)) for path in sorted(folder.glob("*.pt"))]
-    if not parts:
+def load_looks(folder: Path, features: str) -> Looks:
+    """All looks kept in a folder, made with features of this hash; raises ValueError where it has none or others."""
+    found = [Looks(**looks) for looks in kept_scenes(folder) if looks is not None]
+    if not found:
         raise ValueError(f"looks {folder}: expected files *.pt that training.looks wrote, found none")
-    return join(parts)
+    others = differing(made_with(folder), {"features": features}, "there")
+    if others:
+        raise ValueError(f"looks {folder}: expected those that were made with this refiner, got others ({others})")
+    return join(found)
 
 
 def scenes_of(looks: Looks) -> list[torch.Tensor]:
@@ -146,11 +150,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/verifier"), help="checkpoints and log")
     given = vars(parser.parse_args())
     config = taken_fields(given, VerifierTraining)
-    try:
-        looks = load_looks(given["looks"])
-    except ValueError as error:
-        parser.error(str(error))
-    print(f"weights: {train(config, looks, features_hash(given['refiner']), given['folder'])}")
+    features = features_hash(given["refiner"])
+    print(f"weights: {train(config, load_looks(given['looks'], features), features, given['folder'])}")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import cv2
 import pytest
 import torch
 
-from training.calibrate import (RANKING, RIGHT, Answers, Gatherer, calibration_error, draw, fit, fit_score, regress,
-                                stretch_of, summary)
+from training.calibrate import (INPUTS, RANKING, RIGHT, Answers, Gatherer, calibration_error, draw, fit, fit_score,
+                                regress, stretch_of, summary)
 
 SCENES = 2000
 
@@ -58,6 +58,16 @@ def test_what_speaks_for_a_pose_is_never_held_against_it():
 
 def test_covariances_four_times_too_narrow_are_stretched_by_four():
     assert stretch_of(answers_of(2)) == pytest.approx(4, rel=0.1)
+
+
+@pytest.mark.parametrize("depth", [False, True])
+def test_a_score_is_not_fitted_to_nothing_nor_to_answers_that_are_all_wrong(depth):
+    learnt = {other: answers_of(int(other), len(RANKING[other])) for other in RANKING}
+    wrong = replace(learnt[depth], errors=torch.full((SCENES,), 3 * RIGHT))
+    for of, count in ({}, 0), ({depth: wrong}, SCENES):
+        others = {other: answers for other, answers in learnt.items() if other != depth}
+        with pytest.raises(ValueError, match=f"^{INPUTS[depth]} answers: expected some that are right, got none among {count};"):
+            fit_score(others | of)
 
 
 def test_the_curves_are_drawn(score, tmp_path):

@@ -2,13 +2,17 @@
 
 import json
 import os
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from flowpose_ros.estimation.evidence import similarities
 from flowpose_ros.networks.verifier import CHANNELS, DEPTH, NEAR, Verifier, VerifierConfig
 from flowpose_ros.networks.weights import load_network
+from training import looks as looks_module
+from training.crew import claim
 from training.looks import NOWHERE, LookMaker, Looks
 from training.train_verifier import VerifierTraining, load_looks, scenes_of, train, varied, verifier_loss
 
@@ -80,8 +84,30 @@ def test_looks_are_the_same_again_and_files_join(tmp_path, monkeypatch):
     first, again = (LookMaker("", "train", 3).looks(1) for _ in range(2))
     assert first.evidence.dtype == torch.int8 and first.evidence.shape[1] == CHANNELS
     assert torch.equal(first.evidence, again.evidence) and torch.equal(first.error, again.error)
+    claim(tmp_path, {"features": "abc"})
     for k in range(2):
         torch.save(vars(first), tmp_path / f"{k}.pt")
         first = Looks(first.evidence, first.error, first.scene + 1)
-    assert [len(of) for of in scenes_of(load_looks(tmp_path))] == 2 * [len(first.error)]
+    torch.save(None, tmp_path / "2.pt")  # where estimation found nothing
+    assert [len(of) for of in scenes_of(load_looks(tmp_path, "abc"))] == 2 * [len(first.error)]
+    with pytest.raises(ValueError, match="with this refiner, got others .features: there 'abc', asked for 'def'"):
+        load_looks(tmp_path, "def")
     assert os.listdir(tmp_path / "cache")
+
+
+def test_in_a_tenth_of_the_scenes_something_else_is_looked_for_and_no_pose_is_right(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOWPOSE_DATA", str(tmp_path))
+    shown, asked = SimpleNamespace(label="shown"), []
+    case = SimpleNamespace(model=shown, T_cam_obj=np.eye(4), frame=SimpleNamespace(depth=None))
+    look = SimpleNamespace(T_cam_obj=torch.eye(4)[None])
+    estimator = SimpleNamespace(trail=lambda frame, detection: (None, SimpleNamespace(looks=[look])))
+    monkeypatch.setattr(looks_module, "synthetic_case", lambda maker, index: case)
+    monkeypatch.setattr(looks_module, "Catalogue", lambda models: asked.append(models[0].label))
+    monkeypatch.setattr(looks_module, "Estimator", lambda catalogue, options: estimator)
+    monkeypatch.setattr(looks_module, "box_of", lambda case, rng: np.zeros(4))
+    monkeypatch.setattr(looks_module, "evidence", lambda target, look, fit: torch.zeros(1, 2, 4, 4))
+    monkeypatch.setattr(looks_module, "farthest", lambda model, pose, T: 0.5)
+    maker = LookMaker("", "train", 3)
+    errors = torch.cat([maker.looks(index).error for index in range(200)])
+    assert asked == ["other" if error == NOWHERE else "shown" for error in errors]
+    assert 0.05 < asked.count("other") / 200 < 0.15
