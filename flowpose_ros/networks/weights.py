@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -34,12 +35,17 @@ def save_weights(path: Path, state: dict[str, torch.Tensor], *, kind: str, confi
     """Write a network's state in half precision, with its kind and config dataclass in the header.
 
     features: hash of the weights file whose features the network has learnt on or kept, if any. Equal states give equal
-    files.
+    files. An older file stays whole until the end.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     half = {k: v.detach().half().contiguous() if v.is_floating_point() else v for k, v in state.items()}
     header = {"kind": kind, "config": json.dumps(dataclasses.asdict(config))}
-    path.write_bytes(_ordered(save(half, header | ({"features": features} if features else {}))))
+    part = path.with_suffix(".part")
+    try:
+        part.write_bytes(_ordered(save(half, header | ({"features": features} if features else {}))))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _ordered(file: bytes) -> bytes:
