@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -27,9 +28,13 @@ class Journal:
         self._log = folder / "log.jsonl"
         forget_after(self._log, step)
         self._bar = tqdm(total=steps, initial=step, unit="step", desc=name, mininterval=10)
-        self._events = event_writer(folder, step)
-        if self._events is None:
+        self._events = None
+        try:
+            self._events = event_writer(folder, step)
+        except ImportError:
             self.say(NO_EVENTS)
+        except OSError as error:
+            self.say(f"no TensorBoard events are written: {error}")
         self._begin = time.monotonic()
 
     def advance(self) -> None:
@@ -41,16 +46,16 @@ class Journal:
         self._bar.set_postfix({k: f"{v:.3f}" for k, v in figures.items()})
         with self._log.open("a") as out:
             out.write(json.dumps({"step": step, "seconds": time.monotonic() - self._begin, **figures}) + "\n")
-        if self._events is not None:
-            for name, value in figures.items():
-                self._events.add_scalar(name, value, step)
-            self._events.flush()
+        for name, value in figures.items():
+            self._show(lambda events: events.add_scalar(name, value, step))
+        self._show(lambda events: events.flush())
 
     def picture(self, step: int, draw: Callable[[], np.ndarray]) -> None:
         """Write the picture [H,W,3] uint8 that `draw` makes, which is asked only where it can be written."""
         if self._events is not None:
-            self._events.add_image("samples", draw(), step, dataformats="HWC")
-            self._events.flush()
+            picture = draw()
+            self._show(lambda events: events.add_image("samples", picture, step, dataformats="HWC"))
+            self._show(lambda events: events.flush())
 
     def say(self, text: str) -> None:
         """Print a line for whoever watches, above the bar."""
@@ -59,16 +64,23 @@ class Journal:
     def close(self) -> None:
         """End the bar and the events."""
         self._bar.close()
-        if self._events is not None:
-            self._events.close()
+        self._show(lambda events: events.close())
+
+    def _show(self, write: Callable[[Any], None]) -> None:
+        """Write events; what goes wrong there, a full disk for instance, is said once, and the run goes on without."""
+        if self._events is None:
+            return
+        try:
+            write(self._events)
+        except Exception as error:
+            self._events = None
+            self.say(f"no more TensorBoard events are written: {error}")
 
 
 def event_writer(folder: Path, step: int):
-    """TensorBoard's writer for what comes after `step`, or None where tensorboard is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
+    """TensorBoard's writer for what comes after `step`; raises ImportError where tensorboard is not installed."""
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(folder, purge_step=step + 1 if step else None)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,22 +115,35 @@ def differing(found: dict, wanted: dict, where: str) -> str:
 
 def save_checkpoint(path: Path, *, step: int, config: dict, module: nn.Module, average: Average,
                     optimiser: torch.optim.Optimizer) -> None:
-    """Write everything that an exact continuation needs; the old file stays whole until the end."""
+    """Write everything that an exact continuation needs; the old file stays whole until the end.
+
+    Raises OSError saying how much room there is when it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    torch.save({"step": step, "config": config, "module": module.state_dict(), "average": average.state,
-                "average_count": int(average.count), "optimiser": optimiser.state_dict(),
-                "torch_rng": torch.get_rng_state()}, part)
-    os.replace(part, path)
+    try:
+        torch.save({"step": step, "config": config, "module": module.state_dict(), "average": average.state,
+                    "average_count": int(average.count), "optimiser": optimiser.state_dict(),
+                    "torch_rng": torch.get_rng_state()}, part)
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:  # a full disk is a RuntimeError of torch's
+        part.unlink(missing_ok=True)
+        free = shutil.disk_usage(path.parent).free / 2 ** 20
+        raise OSError(f"checkpoint {path}: expected room to write it, got {free:.0f} MiB free ({error})") from error
 
 
 def load_checkpoint(path: Path, *, config: dict, module: nn.Module, average: Average,
                     optimiser: torch.optim.Optimizer) -> int:
     """Restore a checkpoint and return its step.
 
-    Raises ValueError naming the differences when it was made with another configuration.
+    Raises ValueError naming the differences when it was made with another configuration, or the file when it is broken.
     """
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"checkpoint {path}: expected a whole one, got a broken file ({reason}); without it the run "
+                         "begins anew") from error
     others = differing(saved["config"], config, "checkpoint")
     if others:
         raise ValueError(f"{path}: made with another configuration ({others})")

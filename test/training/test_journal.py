@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from training import journal as journal_module
 from training.journal import Journal
 
 
@@ -39,6 +40,22 @@ def test_without_tensorboard_a_run_says_once_how_to_get_it(tmp_path, monkeypatch
     said = capsys.readouterr().err
     assert said.count("pip install -r ros_from_pypi/requirements-training.txt") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+def test_a_run_goes_on_without_a_tensorboard_that_fails(tmp_path, monkeypatch, capsys):
+    class Full:
+        def add_scalar(self, *figure):
+            raise OSError("no space left")
+
+    for step, writer in enumerate((lambda *folder: Full(), lambda *folder: Full().add_scalar()), start=1):
+        monkeypatch.setattr(journal_module, "event_writer", writer)
+        journal = Journal(tmp_path, "network", 0, 4)
+        for line in (step, step + 1):
+            journal.line(line, {"loss": 1.0, "epe": 2.0})
+            journal.picture(line, lambda: pytest.fail("nobody can see it"))
+        journal.close()
+        assert capsys.readouterr().err.count("TensorBoard events are written: no space left") == 1
+        assert len(lines_of(tmp_path)) == 2
 
 
 def test_tensorboard_reads_figures_and_pictures_and_no_step_twice(tmp_path):

@@ -132,9 +132,31 @@ def test_a_failed_write_leaves_the_older_checkpoint_whole(tmp_path, monkeypatch)
         raise OSError("no space left")
 
     monkeypatch.setattr(torch, "save", disk_full)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(OSError, match=r"checkpoint .*checkpoint.pt: .* got \d+ MiB free .*no space left"):
         save_checkpoint(path, step=2, config={}, **parts)
     assert load_checkpoint(path, config={}, **parts) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
+def test_a_full_disk_is_told_with_the_checkpoint_that_it_has_no_room_for(tmp_path):
+    module, average, optimiser = trained(1)
+    (tmp_path / "checkpoint.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="checkpoint.pt: expected room to write it"):
+        save_checkpoint(tmp_path / "checkpoint.pt", step=2, config={}, module=module, average=average,
+                        optimiser=optimiser)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5, 0.99])
+def test_a_checkpoint_that_was_cut_is_named(tmp_path, left):
+    path = tmp_path / "checkpoint.pt"
+    module, average, optimiser = trained(1)
+    parts = {"module": module, "average": average, "optimiser": optimiser}
+    save_checkpoint(path, step=1, config={}, **parts)
+    path.write_bytes(path.read_bytes()[:int(left * path.stat().st_size)])
+    with pytest.raises(ValueError, match="checkpoint .*checkpoint.pt: expected a whole one"):
+        load_checkpoint(path, config={}, **parts)
 
 
 def test_a_checkpoint_of_another_configuration_is_refused_and_changes_nothing(tmp_path):
