@@ -25,10 +25,12 @@ from tqdm import tqdm
 
 from flowpose_ros.evaluation.table import format_table
 from flowpose_ros.networks.weights import file_hash
+from training.command import command
 from training.kept import drawn, kept_samples
 from training.learner import Learner, RecordedLearner
 from training.loop import Average, one_cycle
 from training.pairs import PairBatch
+from training.pools import tell_data
 from training.trainer import PairTraining
 from training.variants import FAMILIES, Family, Trial
 
@@ -189,6 +191,7 @@ def draw_bars(runs: list[Run], path: Path) -> None:
     plt.close(figure)
 
 
+@command
 def main() -> None:
     """Command line: make what is missing, print the table, draw the bars."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -211,12 +214,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     budget = Budget(args.crop, args.steps, args.batch, args.samples, args.held_out,
                     args.features and file_hash(args.features), args.made_on, args.learning_rate)
-    try:
-        family = FAMILIES[args.family](args.features, args.crop, args.device)
-        runs = ablate(family, budget, args.variants or list(family.variants), args.seeds,
-                      args.folder / f"{args.family}.jsonl", args.workers)
-    except ValueError as error:
-        parser.error(str(error))
+    tell_data()
+    family = FAMILIES[args.family](args.features, args.crop, args.device)
+    runs = ablate(family, budget, args.variants or list(family.variants), args.seeds,
+                  args.folder / f"{args.family}.jsonl", args.workers)
     print(table_of(runs))
     draw_bars(runs, args.folder / f"{args.family}.png")
 

@@ -5,8 +5,8 @@ their witnesses and their distance from the truth. How the witnesses weigh again
 ranking learnt from few synthetic scenes nearly ignored depth and chose worse on real images. What is fitted is the
 scale and offset that make it a probability, how it, the verifier and the spread of the flow together make the
 probability that an answer is right, and how much wider than the flow says the covariance of a right answer is. FOLDER
-has a pose score already, by which estimation chooses: any that ranks alike, the shipped one to begin with. Answers are kept scene by
-scene, so that a killed command goes on. Table and curves (calibration.png) tell how well it holds.
+has a pose score already, by which estimation chooses: any that ranks alike, the shipped one to begin with. Answers are
+kept scene by scene, so that a killed command goes on. Table and curves (calibration.png) tell how well it holds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ from flowpose_ros.networks.pose_score import PoseScore
 from flowpose_ros.networks.weights import save_weights
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.records import Detection, PoseEstimate
+from training.command import command
 from training.crew import kept_scenes, settings_of, work_through
+from training.flags import at_least_one
+from training.pools import tell_data
 from training.validation.cases import IMAGE_SIZE, Case, ImageMaker, farthest, synthetic_case
 from training.validation.measures import area_under_roc
 
@@ -244,18 +247,18 @@ def draw(sets: dict[str, dict[bool, Answers]], score: PoseScore, path: Path) -> 
     plt.close(figure)
 
 
+@command
 def main() -> None:
     """Command line: fit on training objects, report on them and on held-out ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", default="", help="folder of weights (default: the shipped ones)")
     parser.add_argument("--folder", type=Path, default=Path("runs/score"), help="where pose_score.safetensors goes")
-    parser.add_argument("--count", type=int, default=120, help="scenes of training objects")
+    parser.add_argument("--count", type=at_least_one, default=120, help="scenes of training objects")
     parser.add_argument("--held-out", type=int, default=120, help="scenes of held-out objects to report on")
     parser.add_argument("--seed", type=int, default=7001)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--processes", type=at_least_one, default=2)
     args = parser.parse_args()
-    if args.count < 1:
-        parser.error(f"count: expected at least one scene, got {args.count}")
+    tell_data()
     networks = load_networks(args.weights, "cpu")
     if networks.verifier is None:
         parser.error(f"weights {networks.folder}: expected a verifier, found none; training.train_verifier makes it")

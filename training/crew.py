@@ -1,5 +1,5 @@
-"""Synthetic scenes worked through by processes side by side; what is made of each is kept in a file of its own, so that a
-killed command goes on."""
+"""Synthetic scenes worked through by processes side by side; what is made of each is kept in a file of its own, so that
+a killed command goes on."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def work_through(folder: Path, settings: dict, count: int, processes: int, make:
     """Write to `folder` what `make(*args)`, which each process has of its own, gives for each of `count` scenes that is
     not there yet.
 
-    What the processes keep of objects, which are seen once, is thrown away at the end. Raises ValueError when the folder
-    has scenes of other settings, ChildProcessError when a process ends before its work.
+    What the processes keep of objects, which are seen once, is thrown away at the end. Raises ValueError when the
+    folder has scenes of other settings, ChildProcessError when a process ends before its work.
     """
     claim(folder, settings)
     paths = {index: folder / f"{index:06d}.pt" for index in range(count)}

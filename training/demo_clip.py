@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from training.bop_files import camera_entry, info_entry, pose_entry, write_depth, write_json, write_models
+from training.command import command
 from training.demo_objects import Prop, clutter, room, targets
 from training.demo_render import SceneRenderer, View, add, cast, world_rays
 
@@ -125,6 +126,7 @@ def write_clip(output: Path, frames: int, seed: int) -> None:
     write_json(scene / "scene_gt_info.json", infos)
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description="Render the demo clip.")
     parser.add_argument("--output", type=Path, default=Path("demo"))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from flowpose_ros.estimation.batches import join, take
+from training.command import command
 from training.on_device.layout import Scenes, Starts, draw_layout, on
 from training.on_device.light import Lights, draw_lights, shade
 from training.on_device.sensor import (DepthSensors, ImageSensors, draw_depth_sensors, draw_image_sensors,
@@ -126,6 +127,7 @@ def measure(maker: DevicePairMaker, seconds: float) -> str:
     return f"{batches * maker.batch / (end - begin):.0f} samples/s in batches of {maker.batch}{memory}"
 
 
+@command
 def main() -> None:
     """Command line: measure."""
     parser = argparse.ArgumentParser(description=__doc__)

@@ -18,16 +18,21 @@ NO_EVENTS = ("no TensorBoard events are written: pip install -r ros_from_pypi/re
 
 
 class Journal:
-    """The record of a run in its folder, which begins, or goes on, after `step` of `steps`.
+    """The record of a run in its folder, which begins, or goes on, after `step` of `steps`, None where the clock ends
+    it.
 
     What a killed run wrote of later steps is dropped, for they are taken again.
     """
 
-    def __init__(self, folder: Path, name: str, step: int, steps: int) -> None:
+    def __init__(self, folder: Path, name: str, step: int, steps: int | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / "log.jsonl"
         forget_after(self._log, step)
         self._bar = tqdm(total=steps, initial=step, unit="step", desc=name, mininterval=10)
+        if steps is not None and step >= steps:
+            self.say(f"{folder} is finished at step {step}; nothing is trained")
+        elif step:
+            self.say(f"{folder} goes on at step {step}")
         self._events = None
         try:
             self._events = event_writer(folder, step)

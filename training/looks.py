@@ -23,7 +23,10 @@ from flowpose_ros.estimation.networks import load_networks
 from flowpose_ros.objects.catalogue import Catalogue, ObjectModel
 from flowpose_ros.records import Detection
 from training.calibrate import box_of
+from training.command import command
 from training.crew import settings_of, work_through
+from training.flags import at_least_one
+from training.pools import tell_data
 from training.validation.cases import IMAGE_SIZE, ImageMaker, farthest, synthetic_case
 
 NOTHING_SHARE = 0.1
@@ -76,16 +79,18 @@ class LookMaker:
         return join(found)
 
 
+@command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", default="", help="folder of weights (default: the shipped ones)")
     parser.add_argument("--folder", type=Path, default=Path("runs/looks"))
     parser.add_argument("--family", choices=("train", "held_out"), default="train")
-    parser.add_argument("--count", type=int, default=2000, help="scenes")
+    parser.add_argument("--count", type=at_least_one, default=2000, help="scenes")
     parser.add_argument("--seed", type=int, default=7101)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--processes", type=at_least_one, default=2)
     args = parser.parse_args()
+    tell_data()
     settings = settings_of(load_networks(args.weights, "cpu"), args.family, args.seed)
     work_through(args.folder, settings, args.count, args.processes, LookMaker, args.weights, args.family, args.seed)
 

@@ -13,6 +13,7 @@ import numpy as np
 from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.objects.mesh import Mesh
 from training import shapes, textures
+from training.command import command
 from training.shapes import Shape
 
 FAMILIES = ("train", "held_out")
@@ -383,6 +384,7 @@ def contact_sheet(family: str, first: int, count: int, size: int = 128) -> np.nd
     return np.concatenate([np.concatenate(tiles[i:i + columns], 1) for i in range(0, len(tiles), columns)])
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description="Show procedural objects on one sheet.")
     parser.add_argument("--sheet", required=True, help="picture file to write")

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import cv2
 
+from training.command import command
 from training.device_pairs import DevicePairMaker
+from training.flags import at_least_one
 from training.pairs import PairMaker, collate
 from training.perturb import TASKS
 from training.pictures import pair_rows
 
 
+@command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -21,7 +24,7 @@ def main() -> None:
     parser.add_argument("--task", default="search", choices=TASKS, help="what they are for")
     parser.add_argument("--crop", type=int, default=128, help="side of the pictures, pixels")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("--count", type=at_least_one, default=10)
     parser.add_argument("--family", default="train", choices=("train", "held_out"))
     parser.add_argument("--device", default="cpu", help="cpu, or cuda, of those made on it")
     args = parser.parse_args()
@@ -31,7 +34,8 @@ def main() -> None:
     else:
         maker = PairMaker(args.seed, args.crop, args.family, task=TASKS[args.task])
         batch = collate([maker.sample(i) for i in range(args.count)])
-    cv2.imwrite(str(args.sheet), pair_rows(batch)[..., ::-1])
+    if not cv2.imwrite(str(args.sheet), pair_rows(batch)[..., ::-1]):
+        raise OSError(f"{args.sheet}: expected a place to write a picture to, could not write there")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Sample i of seed s is always the same, whoever makes it.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
@@ -217,6 +218,7 @@ class PairStream(IterableDataset):
     def __iter__(self) -> Iterator[PairBatch]:
         worker = get_worker_info()
         if worker:  # without workers, the threads are those of whoever asks
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for all: whoever asks ends the workers
             torch.set_num_threads(1)
             cv2.setNumThreads(1)
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)

@@ -35,6 +35,16 @@ def data_root() -> Path:
     return Path(os.environ.get("FLOWPOSE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+def tell_data() -> None:
+    """Say how many meshes and photographs there are; raises ValueError when FLOWPOSE_DATA names no folder."""
+    root = data_root()
+    if "FLOWPOSE_DATA" in os.environ and not root.is_dir():
+        raise ValueError(f"FLOWPOSE_DATA: expected a folder, got {root}")
+    meshes = len(list(root.glob("meshes/*/mesh.ply")))
+    photographs = sum(path.exists() for path in photograph_files(root / "backgrounds"))
+    print(f"{root}: {meshes} meshes, {photographs} photographs", file=sys.stderr)
+
+
 @dataclass(frozen=True, eq=False)
 class PoolObject:
     """A mesh with the symmetries of its looks, and those of its bare shape."""
@@ -140,9 +150,7 @@ class Backgrounds:
     """Photographs and made-up pictures to stand behind a scene, [S,S,3] in [0,1]."""
 
     def __init__(self, root: Path | None = None) -> None:
-        folder = (root or data_root()) / "backgrounds"
-        manifest = folder / "manifest.json"
-        files = [folder / e["file"] for e in json.loads(manifest.read_text())] if manifest.exists() else []
+        files = photograph_files((root or data_root()) / "backgrounds")
         self.photos = [p for p in map(_read_photo, files) if p is not None]
 
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -154,6 +162,16 @@ class Backgrounds:
             piece = cv2.resize(photo[y:y + side, x:x + side], (size, size), interpolation=cv2.INTER_AREA)
             return (piece[:, ::-1] if rng.random() < 0.5 else piece).astype(np.float32) / 255
         return made_up_picture(size, rng)
+
+
+def photograph_files(folder: Path) -> list[Path]:
+    """The files that a folder's manifest.json lists, none where there is no manifest; raises ValueError when it is
+    broken."""
+    manifest = folder / "manifest.json"
+    try:
+        return [folder / entry["file"] for entry in json.loads(manifest.read_text())] if manifest.exists() else []
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{manifest}: expected a list of entries with a file each, got {error!r}") from error
 
 
 def _read_photo(path: Path) -> np.ndarray | None:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from flowpose_ros.estimation.networks import load_networks
 from flowpose_ros.networks.weights import REGISTRY, file_hash, shipped_folder
+from training.command import command
 
 LARGEST = 16 * 2 ** 20
 NAMES = ("genflow_*.safetensors", "settle_*.safetensors", "scorer.safetensors", "geometry.safetensors",
@@ -46,6 +47,7 @@ def ship(files: list[Path], folder: Path) -> dict[str, str]:
     return listed
 
 
+@command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)

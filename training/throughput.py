@@ -20,6 +20,7 @@ import torch
 from flowpose_ros.estimation.batches import take
 from flowpose_ros.evaluation.table import format_table
 from flowpose_ros.networks.flow import SIZES, GenFlow
+from training.command import command
 from training.learner import Learner, RecordedLearner
 from training.pairs import PairMaker, collate
 from training.replay import PLACEMENTS
@@ -76,6 +77,7 @@ def rows_of(made: float, learnt: float, both: Speed, slower: float) -> list[tupl
             ("both together", both.made, both.learnt, f"{both.learnt / slower:.0%}")]
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: measure and print a table."""
     plan = RefinerTraining()

@@ -11,6 +11,7 @@ import torch
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.geometry_net import Geometry, GeometryConfig, GeometryNet
 from flowpose_ros.networks.weights import features_hash, load_network
+from training.command import command
 from training.geometry_loss import GeometryWeights, geometry_loss
 from training.learner import Figures
 from training.losses import view_of
@@ -75,6 +76,7 @@ def train(config: GeometryTraining, refiner: Path, folder: Path, **run) -> Path:
     return train_on_pairs(config, lesson_on, folder, **run)
 
 
+@command
 def main() -> None:
     """Command line of the geometry network's training."""
     parser = run_parser(__doc__, GeometryTraining, Path("runs/geometry"))

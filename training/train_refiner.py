@@ -5,7 +5,7 @@ Several processes share each batch: torchrun --nproc-per-node 2 -m training.trai
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from flowpose_ros.networks.flow import SIZES, GenFlow
 from flowpose_ros.networks.matching import joint_features
 from flowpose_ros.networks.weights import features_hash
+from training.command import command
 from training.learner import Figures, Loss
 from training.losses import LossWeights, matching_loss, refiner_loss, view_of
 from training.pairs import PairBatch
@@ -32,7 +33,7 @@ class RefinerTraining(PairTraining):
     that it begins with, so that what has learnt on them still goes with the refiner.
     """
 
-    size: str = "T"
+    size: str = field(default="T", metadata={"choices": tuple(SIZES)})
     flow_l1: float = LossWeights.flow_l1
     pose: float = LossWeights.pose
     fixed_features: bool = False
@@ -116,6 +117,7 @@ def train(config: RefinerTraining, folder: Path, *, start: Path | None = None, *
     return train_on_pairs(config, lesson_on, folder, start=start, **run)
 
 
+@command
 def main() -> None:
     """Command line of the refiner's training."""
     config, run = run_arguments(run_parser(__doc__, RefinerTraining, Path("runs/refiner")), RefinerTraining)

@@ -16,14 +16,17 @@ from scipy.spatial.transform import Rotation
 from flowpose_ros.geometry.rotations import angles_between, perturb_rotations, random_rotations
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
 from flowpose_ros.networks.scorer import Scorer, ScorerConfig, cell_cover
-from flowpose_ros.networks.weights import features_hash, load_network, save_weights
+from flowpose_ros.networks.weights import features_hash, file_hash, load_network, save_weights
 from flowpose_ros.rendering.templates import render_views
-from training.flags import add_fields, taken_fields
+from training.command import command
+from training.flags import add_fields, at_least_one, check, taken_fields
 from training.journal import Journal
 from training.loop import Average, Pace, Running, load_checkpoint, one_cycle, save_checkpoint
 from training.pairs import PairMaker, PairStream, batches_of
 from training.perturb import turn_by
 from training.pictures import scorer_rows
+from training.pools import tell_data
+from training.signals import signals_kept
 from training.speed import FirstLook, Watched
 
 NEAR = np.radians(25)
@@ -44,6 +47,10 @@ class ScorerTraining:
     anywhere: int = 4
     learning_rate: float = 1e-3
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        check("crop", self.crop, self.crop > 0 and self.crop % 16 == 0, "a multiple of 16 pixels")
+        check("queries", self.queries, self.queries >= 1, "at least 1")
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,7 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
     optimiser = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate)
     average = Average(scorer)
     # A head belongs to the features that it learnt from.
-    record = {**dataclasses.asdict(config), "refiner": features_hash(refiner)}
+    record = {**dataclasses.asdict(config), "refiner": features_hash(refiner), "init_from": start and file_hash(start)}
     step = 0
     if checkpoint.exists():
         same = {k: v for k, v in record.items() if k != "steps"}
@@ -141,44 +148,46 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
     samples = Watched(batches_of(stream, workers, stack), config.queries)
     running, pace, look, begin = (Running(log_every), Pace(config.steps, minutes), FirstLook(samples, samples),
                                   time.monotonic())
-    journal = Journal(folder, "scorer", step, config.steps)
-    for batch in samples:
-        at = pace.at(step)
-        if at >= config.steps or (max_minutes and time.monotonic() - begin > 60 * max_minutes):
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * one_cycle(at, config.steps)
-        batch = ScorerSample(*(getattr(batch, f.name).to(device) for f in fields(ScorerSample)))
-        angle = batch.angle.reshape(config.queries, -1)
-        logits = logits_of(network, scorer, batch)
-        loss = scorer_loss(logits, angle)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
-        optimiser.step()
-        average.update(scorer)
-        step += 1
-        best = angle.gather(1, logits.argmax(1, keepdim=True))
-        running.add(loss=loss.detach(), best_within_25=(best < NEAR).float().mean())
-        journal.advance()
-        if step % log_every == 0:
-            journal.line(step, running.means())
-        if step % save_every == 0:
-            save_checkpoint(checkpoint, step=step, config=record, module=scorer,
-                            average=average, optimiser=optimiser)
-            views = batch.rgb.reshape(*angle.shape, *batch.rgb.shape[1:]).float() / 255
-            journal.picture(step, lambda: scorer_rows(batch.query, views, logits, angle < NEAR, angle > FAR))
-        if speed := look.after_step():
-            left = None if minutes is not None else config.steps - step
-            journal.say(speed.line(config.queries, left, remedy="more --workers make more"))
-    journal.close()
-    save_checkpoint(checkpoint, step=step, config=record, module=scorer,
-                    average=average, optimiser=optimiser)
-    path = folder / "scorer.safetensors"
-    save_weights(path, average.state, kind="scorer", config=scorer.config, features=record["refiner"])
-    return path
+    journal = Journal(folder, "scorer", step, config.steps if minutes is None else None)
+    with signals_kept() as came:
+        for batch in samples:
+            at = pace.at(step)
+            if came or at >= config.steps or (max_minutes and time.monotonic() - begin > 60 * max_minutes):
+                break
+            for group in optimiser.param_groups:
+                group["lr"] = config.learning_rate * one_cycle(at, config.steps)
+            batch = ScorerSample(*(getattr(batch, f.name).to(device) for f in fields(ScorerSample)))
+            angle = batch.angle.reshape(config.queries, -1)
+            logits = logits_of(network, scorer, batch)
+            loss = scorer_loss(logits, angle)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
+            optimiser.step()
+            average.update(scorer)
+            step += 1
+            best = angle.gather(1, logits.argmax(1, keepdim=True))
+            running.add(loss=loss.detach(), best_within_25=(best < NEAR).float().mean())
+            journal.advance()
+            if step % log_every == 0:
+                journal.line(step, running.means())
+            if step % save_every == 0:
+                save_checkpoint(checkpoint, step=step, config=record, module=scorer,
+                                average=average, optimiser=optimiser)
+                views = batch.rgb.reshape(*angle.shape, *batch.rgb.shape[1:]).float() / 255
+                journal.picture(step, lambda: scorer_rows(batch.query, views, logits, angle < NEAR, angle > FAR))
+            if speed := look.after_step():
+                left = None if minutes is not None else config.steps - step
+                journal.say(speed.line(config.queries, left, remedy="more --workers make more"))
+        journal.close()
+        save_checkpoint(checkpoint, step=step, config=record, module=scorer,
+                        average=average, optimiser=optimiser)
+        path = folder / "scorer.safetensors"
+        save_weights(path, average.state, kind="scorer", config=scorer.config, features=record["refiner"])
+        return path
 
 
+@command
 def main() -> None:
     """Command line of the scorer's training."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -188,12 +197,13 @@ def main() -> None:
                         help="scorer weights to begin with instead of random numbers")
     parser.add_argument("--folder", type=Path, default=Path("runs/scorer"), help="checkpoints and log")
     parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
-    parser.add_argument("--threads", type=int, default=1, help="threads of the network")
+    parser.add_argument("--threads", type=at_least_one, default=1, help="threads of the network")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     parser.add_argument("--minutes", type=float, help="the schedule's length on the clock, in place of --steps")
     parser.add_argument("--max-minutes", type=float, help="stop (resumably) after this long")
     given = vars(parser.parse_args())
     config = taken_fields(given, ScorerTraining)
+    tell_data()
     print(f"weights: {train(config, **given)}")
 
 

@@ -16,11 +16,13 @@ from flowpose_ros.estimation.batches import join
 from flowpose_ros.networks.verifier import COLOURS, DEPTH, NEAR, Verifier
 from flowpose_ros.networks.weights import features_hash, save_weights
 from training.calibrate import RIGHT
+from training.command import command
 from training.crew import kept_scenes, made_with
-from training.flags import add_fields, taken_fields
+from training.flags import add_fields, check, taken_fields
 from training.journal import Journal
 from training.looks import Looks
 from training.loop import Average, Running, differing, load_checkpoint, one_cycle, save_checkpoint
+from training.signals import signals_kept
 
 FINE = torch.cat([torch.tensor([0.02, 0.035]), torch.arange(0.05, 0.51, 0.05)])
 """A pose is the better, the more of these errors it stays under: those of the average recall, and two finer."""
@@ -98,6 +100,7 @@ def varied(evidence: torch.Tensor, rng: torch.Generator, without_depth: float) -
 def batches(looks: Looks, config: VerifierTraining, step: int) -> Iterator[tuple[torch.Tensor, ...]]:
     """Evidence, errors and scenes of each step from `step` on."""
     scenes = scenes_of(looks)
+    check("scenes", config.scenes, 1 <= config.scenes <= len(scenes), f"1 to {len(scenes)}, as many as were kept")
     while True:
         rng = np.random.default_rng([config.seed, step])
         draws = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
@@ -117,30 +120,34 @@ def train(config: VerifierTraining, looks: Looks, features: str, folder: Path, s
     if checkpoint.exists():
         step = load_checkpoint(checkpoint, config=record, module=network, average=average, optimiser=optimiser)
     journal = Journal(folder, "verifier", step, config.steps)
-    for evidence, error, scene in batches(looks, config, step):
-        if step >= config.steps:
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * one_cycle(step, config.steps)
-        loss = verifier_loss(network(evidence), error, scene, config.sharpness)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        average.update(network)
-        step += 1
-        running.add(loss=loss.detach())
-        journal.advance()
-        if step % LOGGED == 0:
-            journal.line(step, running.means())
-        if step % save_every == 0 or step == config.steps:
-            save_checkpoint(checkpoint, step=step, config=record, module=network, average=average, optimiser=optimiser)
-    journal.close()
-    path = folder / "verifier.safetensors"
-    save_weights(path, average.state, kind="verifier", config=network.config, features=features)
-    return path
+    with signals_kept() as came:
+        for evidence, error, scene in batches(looks, config, step):
+            if came or step >= config.steps:
+                break
+            for group in optimiser.param_groups:
+                group["lr"] = config.learning_rate * one_cycle(step, config.steps)
+            loss = verifier_loss(network(evidence), error, scene, config.sharpness)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            average.update(network)
+            step += 1
+            running.add(loss=loss.detach())
+            journal.advance()
+            if step % LOGGED == 0:
+                journal.line(step, running.means())
+            if step % save_every == 0:
+                save_checkpoint(checkpoint, step=step, config=record, module=network, average=average,
+                                optimiser=optimiser)
+        journal.close()
+        save_checkpoint(checkpoint, step=step, config=record, module=network, average=average, optimiser=optimiser)
+        path = folder / "verifier.safetensors"
+        save_weights(path, average.state, kind="verifier", config=network.config, features=features)
+        return path
 
 
+@command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)

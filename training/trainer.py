@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +15,20 @@ from torch import nn
 
 from flowpose_ros.errors import MemoryShortageError
 from flowpose_ros.estimation.batches import is_memory_shortage, take
-from flowpose_ros.networks.weights import load_config, load_weights, save_weights
+from flowpose_ros.networks.weights import file_hash, load_config, load_weights, save_weights
 from training.device_pairs import device_batches
-from training.flags import add_fields, taken_fields
+from training.flags import add_fields, at_least_one, check, taken_fields
 from training.journal import Journal
 from training.learner import Figures, Learner, Loss, RecordedLearner
 from training.loop import (Average, Pace, Running, agreed, average_gradients, join_processes, load_checkpoint,
                            one_cycle, said_by_first, save_checkpoint)
 from training.pairs import PairBatch, PairStream, batches_of
 from training.perturb import TASKS
+from training.pools import tell_data
 from training.replay import PLACEMENTS, Replay, replayed, restocked
 from training.reuse import KEPT, reused
 from training.shortage import largest_that_fits
+from training.signals import signals_kept
 from training.speed import FirstLook, Watched
 
 STORED = 32
@@ -46,7 +48,7 @@ class PairTraining:
     `reuse` where workers fill it.
     """
 
-    task: str = "search"
+    task: str = field(default="search", metadata={"choices": tuple(TASKS)})
     crop: int = 128
     reuse: int = 1
     kept: int = 32_768
@@ -63,6 +65,10 @@ class PairTraining:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ValueError(f"task: expected one of {', '.join(TASKS)}, got {self.task!r}")
+        check("crop", self.crop, self.crop > 0 and self.crop % 16 == 0, "a multiple of 16 pixels")
+        check("reuse", self.reuse, self.reuse >= 1, "at least 1")
+        check("batch", self.batch, self.batch >= 1, "at least 1")
+        check("pose_ramp", self.pose_ramp, self.pose_ramp > 0, "more than 0")
 
     def pose_share(self, step: int) -> float:
         """Share of the pose loss at a step: solving on what is still noise teaches nothing."""
@@ -122,7 +128,7 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
     learner = Learner(network, *rates) if eager or not on_gpu else RecordedLearner(network, *rates, alone=replay.still)
     optimiser = learner.optimiser
     average = Average(network)
-    record = dataclasses.asdict(config) | {"refiner": lesson.features}
+    record = dataclasses.asdict(config) | {"refiner": lesson.features, "init_from": start and file_hash(start)}
     step = first = 0
     if checkpoint.exists():
         # The length of the run may change when it is continued; everything else may not.
@@ -147,34 +153,35 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
         return folder / lesson.file
 
     running, look, begin = Running(log_every), FirstLook(fresh, samples), time.monotonic()
-    journal = None if rank else Journal(folder, lesson.name, step, config.steps)
-    for batch in samples:
-        late = max_minutes is not None and time.monotonic() - begin > 60 * max_minutes
-        at = said_by_first(pace.at(step), processes)
-        if at >= config.steps or agreed(late, processes):
-            break
-        how = lesson.loss_at(at, step), config.learning_rate * one_cycle(at, config.steps), config.pose_share(at)
-        figures = learn(learner, batch, how, processes)
-        average.update(network, figures["skipped"])
-        step += 1
+    journal = None if rank else Journal(folder, lesson.name, step, config.steps if minutes is None else None)
+    with signals_kept() as came:
+        for batch in samples:
+            late = max_minutes is not None and time.monotonic() - begin > 60 * max_minutes
+            at = said_by_first(pace.at(step), processes)
+            if at >= config.steps or agreed(late or bool(came), processes):
+                break
+            how = lesson.loss_at(at, step), config.learning_rate * one_cycle(at, config.steps), config.pose_share(at)
+            figures = learn(learner, batch, how, processes)
+            average.update(network, figures["skipped"])
+            step += 1
+            if journal is None:
+                continue
+            journal.advance()
+            running.add(**figures)
+            if step % log_every == 0:
+                journal.line(step, running.means() | ({"made": replay.seen} if stored else {}))
+            if step % save_every == 0:
+                keep(step)
+                if lesson.picture is not None:
+                    journal.picture(step, lambda: picture_of(lesson, batch))
+            if speed := look.after_step():
+                left = (None, 0) if minutes is not None else steps_left(lesson, range(first, step), config.steps)
+                journal.say(speed.line(config.batch, *left, None if on_gpu or config.reuse > 1 else REMEDY))
+        drawn.close()
         if journal is None:
-            continue
-        journal.advance()
-        running.add(**figures)
-        if step % log_every == 0:
-            journal.line(step, running.means() | ({"made": replay.seen} if stored else {}))
-        if step % save_every == 0:
-            keep(step)
-            if lesson.picture is not None:
-                journal.picture(step, lambda: picture_of(lesson, batch))
-        if speed := look.after_step():
-            left = (None, 0) if minutes is not None else steps_left(lesson, range(first, step), config.steps)
-            journal.say(speed.line(config.batch, *left, None if on_gpu or config.reuse > 1 else REMEDY))
-    drawn.close()
-    if journal is None:
-        return folder / lesson.file
-    journal.close()
-    return keep(step)
+            return folder / lesson.file
+        journal.close()
+        return keep(step)
 
 
 def begin_with(start: Path, lesson: Lesson) -> None:
@@ -236,8 +243,6 @@ def check_sharing(config: PairTraining, processes: int, device: str) -> None:
     if device != "cpu" and (processes > 1 or config.batch % PLACEMENTS):
         raise ValueError(f"device {device}: expected one process and a batch that is a multiple of {PLACEMENTS}, "
                          f"got {processes} and {config.batch}")
-    if config.reuse < 1:
-        raise ValueError(f"reuse: expected at least 1, got {config.reuse}")
 
 
 def check_late(config: PairTraining, minutes: float | None, stored: bool) -> None:
@@ -256,8 +261,8 @@ def run_parser(description: str, config_class: type[PairTraining], folder: Path)
     parser.add_argument("--folder", type=Path, default=folder, help="checkpoints and log")
     parser.add_argument("--init-from", dest="start", type=Path, help="weights to begin with instead of random numbers")
     parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
-    parser.add_argument("--threads", type=int, default=1, help="threads of the network")
-    parser.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
+    parser.add_argument("--threads", type=at_least_one, default=1, help="threads of the network")
+    parser.add_argument("--save-every", type=at_least_one, default=250, help="steps between checkpoints")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     parser.add_argument("--made-on", default="workers", choices=("workers", "device"), help="where samples are made")
     parser.add_argument("--eager", action="store_true", help="no CUDA graph of the step")
@@ -269,4 +274,5 @@ def run_parser(description: str, config_class: type[PairTraining], folder: Path)
 def run_arguments(parser: argparse.ArgumentParser, config_class: type[PairTraining]) -> tuple[PairTraining, dict]:
     """The configuration on the command line, and everything else on it by the names that `train` has for it."""
     given = vars(parser.parse_args())
+    tell_data()
     return taken_fields(given, config_class), given

@@ -19,6 +19,8 @@ from tqdm import tqdm
 from flowpose_ros.estimation.networks import Networks, load_networks
 from flowpose_ros.evaluation.bop_dataset import BopDataset
 from flowpose_ros.rendering.raycast import RaycastRenderer
+from training.command import command
+from training.pools import tell_data
 from training.validation.cases import Case, dataset_cases, synthetic_cases
 from training.validation.report import draw, flow_table_of, group_table_of, table_of
 from training.validation.rows import FlowRow, Row, by_group, flow_row_of, row_of
@@ -56,6 +58,7 @@ def validate_flow(cases: Sequence[Case], networks: Networks, seed: int, chosen: 
     return rows
 
 
+@command
 def main() -> None:
     """Command line: print the tables; write rows and curves where --output says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -70,6 +73,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, help="folder for validation.json and validation.png")
     args = parser.parse_args()
+    if args.dataset is None:
+        tell_data()
     networks = load_networks(args.weights, args.device)
     source = (dataset_cases(BopDataset(args.dataset)) if args.dataset
               else synthetic_cases("held_out", args.count, args.seed))

@@ -66,7 +66,7 @@ def test_a_score_is_not_fitted_to_nothing_nor_to_answers_that_are_all_wrong(dept
     wrong = replace(learnt[depth], errors=torch.full((SCENES,), 3 * RIGHT))
     for of, count in ({}, 0), ({depth: wrong}, SCENES):
         others = {other: answers for other, answers in learnt.items() if other != depth}
-        with pytest.raises(ValueError, match=f"^{INPUTS[depth]} answers: expected some that are right, got none among {count};"):
+        with pytest.raises(ValueError, match=f"^{INPUTS[depth]} answers: expected .* right, got none among {count};"):
             fit_score(others | of)
 
 

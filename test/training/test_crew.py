@@ -22,7 +22,7 @@ def test_what_is_made_of_scenes_is_kept_in_order_and_more_are_made_beside_it(tmp
 
 def test_scenes_of_other_settings_are_refused(tmp_path):
     work_through(tmp_path, SEEDED, 1, 1, partial, pow, 2)
-    with pytest.raises(ValueError, match=r"expected scenes made with these settings, got others \(seed: there 1, asked for 2\)"):
+    with pytest.raises(ValueError, match=r"expected scenes .* settings, got others \(seed: there 1, asked for 2\)"):
         work_through(tmp_path, SEEDED | {"seed": 2}, 2, 1, partial, pow, 2)
     (tmp_path / RECORD).unlink()  # as those of a time when nothing was said
     with pytest.raises(ValueError, match="seed: there None, asked for 1"):

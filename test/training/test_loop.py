@@ -207,8 +207,8 @@ def test_two_processes_do_what_the_clock_of_the_first_says():
     says = ("from training.loop import join_processes, said_by_first; rank, processes = join_processes(); "
             "print(said_by_first(4 + rank, processes), said_by_first(9 - rank, processes))")
     there = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    both = [subprocess.Popen([sys.executable, "-c", says], env=there | {"RANK": rank}, stdout=subprocess.PIPE, text=True)
-            for rank in "01"]
+    both = [subprocess.Popen([sys.executable, "-c", says], env=there | {"RANK": rank}, stdout=subprocess.PIPE,
+                             text=True) for rank in "01"]
     assert [each.communicate(timeout=60)[0] for each in both] == ["4 9\n", "4 9\n"]
 
 

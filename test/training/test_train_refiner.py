@@ -3,7 +3,9 @@
 import json
 import math
 import multiprocessing
+import os
 import signal
+import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -15,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from flowpose_ros.networks.flow import SIZES, GenFlow, GenFlowConfig
-from flowpose_ros.networks.weights import features_hash, file_hash, load_config, load_weights
-from training import journal, trainer
+from flowpose_ros.networks.weights import features_hash, file_hash, load_config, load_weights, shipped_folder
+from training import journal, train_refiner, trainer
 from training.loop import one_cycle
 from training.speed import FirstLook
 from training.train_refiner import RefinerTraining, train
@@ -243,6 +245,25 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(whole, monkeypat
     assert_same_run(tmp_path, whole)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_after_its_step_and_it_goes_on_exactly(whole, monkeypatch, tmp_path, number):
+    learn = trainer.learn
+
+    def signalled(learner, *args):
+        os.kill(os.getpid(), number)
+        return learn(learner, *args)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "learn", signalled)
+        with pytest.raises(KeyboardInterrupt):
+            run(SHORT, tmp_path)
+    assert checkpoint_of(tmp_path)["step"] == 1 and (tmp_path / "genflow_t.safetensors").exists()
+    assert signal.getsignal(number) == before
+    run(SHORT, tmp_path)
+    assert_same_run(tmp_path, whole)
+
+
 def test_a_run_that_was_killed_outright_loses_and_repeats_no_step(whole, tmp_path):
     how = {"workers": 0, "threads": 1, "save_every": 2, "max_minutes": None, "log_every": 1}
     process = multiprocessing.get_context("spawn").Process(target=train, args=(SHORT, tmp_path), kwargs=how)
@@ -258,16 +279,19 @@ def test_a_run_that_was_killed_outright_loses_and_repeats_no_step(whole, tmp_pat
     assert_same_run(tmp_path, whole)
 
 
-def test_equal_runs_give_equal_weights_and_a_finished_run_stays_as_it_is(whole, tmp_path):
+def test_equal_runs_give_equal_weights_and_a_finished_run_stays_as_it_is(whole, tmp_path, capsys):
     run(SHORT, tmp_path)
+    capsys.readouterr()
     run(SHORT, tmp_path)
+    assert f"{tmp_path} is finished at step 6; nothing is trained" in capsys.readouterr().err
     assert_same_run(tmp_path, whole)
 
 
-def test_a_run_may_be_made_longer_and_nothing_else(tmp_path):
+def test_a_run_may_be_made_longer_and_nothing_else(tmp_path, capsys):
     config = replace(SHORT, steps=1)
     run(config, tmp_path)
     run(replace(config, steps=2), tmp_path)
+    assert f"{tmp_path} goes on at step 1" in capsys.readouterr().err
     assert checkpoint_of(tmp_path)["step"] == 2
     with pytest.raises(ValueError, match="learning_rate: checkpoint 0.0005, asked for 0.001"):
         run(replace(config, learning_rate=1e-3), tmp_path)
@@ -278,6 +302,8 @@ def test_a_run_may_be_made_longer_and_nothing_else(tmp_path):
 def test_a_run_can_begin_with_weights(whole, tmp_path):
     begun = run(replace(SHORT, steps=0), tmp_path, start=whole / "genflow_t.safetensors")
     torch.testing.assert_close(load_file(begun), load_file(whole / "genflow_t.safetensors"), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="init_from: checkpoint '[0-9a-f]{64}', asked for '[0-9a-f]{64}'"):
+        run(replace(SHORT, steps=0), tmp_path, start=shipped_folder() / "genflow_t.safetensors")
 
 
 def test_a_refiner_for_the_last_steps_has_a_name_of_its_own_and_goes_on_with_its_task_alone(whole, tmp_path):
@@ -323,9 +349,25 @@ def test_weights_of_another_size_are_refused(whole, tmp_path):
         run(replace(SHORT, size="S"), tmp_path, start=whole / "genflow_t.safetensors")
 
 
-def test_samples_used_less_than_once_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="reuse: expected at least 1, got 0"):
-        run(replace(SHORT, reuse=0), tmp_path)
+@pytest.mark.parametrize("field, value, wanted", [
+    ("reuse", 0, "at least 1"), ("batch", 0, "at least 1"), ("crop", 100, "a multiple of 16 pixels"),
+    ("crop", 0, "a multiple of 16 pixels"), ("pose_ramp", 0.0, "more than 0")])
+def test_fields_out_of_their_range_are_refused(field, value, wanted):
+    with pytest.raises(ValueError, match=f"{field}: expected {wanted}, got {value}"):
+        replace(SHORT, **{field: value})
+
+
+@pytest.mark.parametrize("asked, said", [
+    ("--size XL", "invalid choice: 'XL'"), ("--crop 100", "train_refiner: crop: expected a multiple of 16 pixels, got"),
+    ("--save-every 0", "argument --save-every"), ("--threads 0", "argument --threads"),
+    ("--init-from no.safetensors --steps 1 --workers 0", "train_refiner: weights no.safetensors: expected")])
+def test_what_a_user_can_mend_is_one_line_and_an_exit_code_of_two(asked, said, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", ["train_refiner.py", "--folder", str(tmp_path), *asked.split()])
+    with pytest.raises(SystemExit) as ended:
+        train_refiner.main()
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert said in last
 
 
 def test_a_store_feeds_the_training_and_the_clock_ends_it(tmp_path):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from flowpose_ros.errors import FlowposeError
 from flowpose_ros.objects.load import METRES_PER_UNIT
 from training.bop_files import write_models
+from training.command import command
 from training.photoreal.blender import load_bpy
 from training.photoreal.compose import Scene, aim, around, compose
 from training.photoreal.render import render
@@ -120,6 +120,7 @@ def shard_of(text: str) -> tuple[int, int]:
     return index, count
 
 
+@command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -140,10 +141,7 @@ def main() -> None:
     args = parser.parse_args()
     settings = Settings(args.seed, args.room, args.family, args.unit, args.size, args.samples, args.views)
     first, step = args.shard
-    try:
-        made, skipped = make_dataset(args.meshes, args.output, settings, range(first, args.scenes, step))
-    except FlowposeError as error:
-        sys.exit(str(error))
+    made, skipped = make_dataset(args.meshes, args.output, settings, range(first, args.scenes, step))
     for name, reason in skipped.items():
         print(f"skipped {name}: {reason}")
     print(f"{args.output}: {made} scenes made, {len(skipped)} meshes skipped")
