@@ -130,10 +130,12 @@ def test_a_mesh_that_cannot_be_used_is_left_out_by_name(tmp_path):
     (tmp_path / "c").mkdir()
     trimesh.creation.icosphere(1, 0.05).export(tmp_path / "c" / "mesh.ply")
     trimesh.creation.box([2.0, 0.1, 0.1]).export(tmp_path / "d.glb")
+    trimesh.Trimesh([[0, 0, 0], [0.1, 0, 0], [0, 0.1, 0]], [[0, 1, 2]]).export(tmp_path / "e.ply")
     (tmp_path / "notes.txt").write_text("no mesh")
     things, skipped = load_things(find_meshes(tmp_path, "all"), "m")
     assert [(thing.obj_id, thing.name) for thing in things] == [(1, "a"), (3, "c")]
-    assert list(skipped) == ["b", "d"] and "0.6 m" in skipped["d"]
+    assert list(skipped) == ["b", "d", "e"] and "0.6 m" in skipped["d"]
+    assert "e.ply: expected vertices with a convex hull, got others: QH" in skipped["e"]
 
 
 def test_a_folder_without_meshes_is_refused(tmp_path):

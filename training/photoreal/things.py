@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial import ConvexHull
+from scipy.spatial import ConvexHull, QhullError
 from tqdm import tqdm
 
 from flowpose_ros.errors import FlowposeError, MeshError
@@ -65,11 +65,20 @@ def load_things(found: list[tuple[str, Path]], unit: str) -> tuple[list[Thing], 
             mesh = scanned_mesh(path) if path.name == "mesh.ply" else load_mesh(path, unit)
             if mesh.diameter > MAX_DIAMETER_M:
                 raise MeshError(f"{path}: expected a diameter of at most {MAX_DIAMETER_M} m, got {mesh.diameter:.3g} m")
+            things.append(hulled(Thing(obj_id, name, one_look(mesh)), path))
         except FlowposeError as error:
             skipped[name] = str(error)
-        else:
-            things.append(Thing(obj_id, name, one_look(mesh)))
     return things, skipped
+
+
+def hulled(thing: Thing, path: Path) -> Thing:
+    """The thing, its hull made; raises MeshError naming its file when there is none."""
+    try:
+        thing.hull
+    except QhullError as error:
+        raise MeshError(f"{path}: expected vertices with a convex hull, got others: "
+                        f"{str(error).partition(chr(10))[0]}") from error
+    return thing
 
 
 def one_look(mesh: Mesh) -> Mesh:
