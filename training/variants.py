@@ -219,7 +219,9 @@ class GeometryFamily(Family):
         return GeometryTraining(crop=self.crop, steps=steps, batch=batch)
 
     def trial(self, name: str, course: PairTraining) -> Trial:
-        loss = GeometryLoss(GeometryNet(self.variants[name]).to(self.device), self.need_refiner())
+        full = GeometryNet(self.variants["all"])  # first: one seed gives all variants the same
+        network = begun_as(full, GeometryNet(self.variants[name])).to(self.device)
+        loss = GeometryLoss(network, self.need_refiner())
         return Trial(loss.network, lambda step: loss)
 
     @torch.no_grad()
@@ -234,12 +236,21 @@ class GeometryFamily(Family):
         return pose_figures(poses, batches) | {"points' error, radii": weighted(errors, batches)}
 
 
-class OnImages(nn.Module):
-    """A scorer and the features that it compares: features maps [N,3,S,S] to [N,C,S/8,S/8]."""
+def begun_as(full: nn.Module, network: nn.Module) -> nn.Module:
+    """The network, with the weights that another has under the same name and in the same shape."""
+    own = network.state_dict()
+    network.load_state_dict(own | {name: value for name, value in full.state_dict().items()
+                                   if name in own and value.shape == own[name].shape})
+    return network
 
-    def __init__(self, features: nn.Module) -> None:
+
+class OnImages(nn.Module):
+    """A scorer and the features that it compares: what `features` makes maps [N,3,S,S] to [N,C,S/8,S/8]."""
+
+    def __init__(self, features: Callable[[], nn.Module]) -> None:
         super().__init__()
-        self.features, self.head = features, Scorer()
+        self.head = Scorer()  # first: one seed gives all variants the same
+        self.features = features()
 
     def forward(self, sample: ScorerSample) -> torch.Tensor:
         """Logits [B,N] of the views of each query."""
@@ -278,7 +289,7 @@ class ScorerFamily(Family):
         return PairTraining(crop=self.crop, steps=steps, batch=batch, learning_rate=1e-3)
 
     def trial(self, name: str, course: PairTraining) -> Trial:
-        network = OnImages(self.variants[name]()).to(self.device)
+        network = OnImages(self.variants[name]).to(self.device)
 
         def loss(batch: ScorerSample, pose_share: torch.Tensor) -> tuple[torch.Tensor, Figures]:
             total = scorer_loss(network(batch), batch.angle.reshape(len(batch.query), -1))

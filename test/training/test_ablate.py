@@ -124,6 +124,20 @@ def test_variants_begin_with_the_features_that_are_given_or_with_random_numbers(
         FAMILIES["refpose"](None, SHORT.crop, "cpu")
 
 
+@pytest.mark.parametrize("name, full, part", [("refpose", "all", ""), ("scorer", "flow-features", "head.")])
+def test_variants_begin_with_the_weights_that_they_have_in_common(name, full, part):
+    family, states = FAMILIES[name](REFINER, SHORT.crop, "cpu"), {}
+    for variant in family.variants:
+        torch.manual_seed(3)
+        states[variant] = family.trial(variant, family.course(2, 2)).network.state_dict()
+    wanted = {key: value for key, value in states[full].items() if key.startswith(part)}
+    for state in states.values():
+        shared = {key for key in wanted.keys() & state.keys() if wanted[key].shape == state[key].shape}
+        assert len(shared) > 4
+        torch.testing.assert_close({key: state[key] for key in shared}, {key: wanted[key] for key in shared}, rtol=0,
+                                   atol=0)
+
+
 # --- what is measured
 
 
