@@ -9,9 +9,11 @@ from dataclasses import replace
 
 import torch
 
-from flowpose_ros.estimation.batches import take
+from flowpose_ros.errors import MemoryShortageError
+from flowpose_ros.estimation.batches import is_memory_shortage, take
 from training.pairs import PairBatch, collate
 from training.reuse import quarter_turned
+from training.shortage import largest_count
 
 LEAST = 1024
 """Samples in store before the first is drawn; fewer would be learnt by heart."""
@@ -35,20 +37,39 @@ class Replay:
         return min(self.seen, self.capacity)
 
     def add(self, batch: PairBatch) -> None:
-        """Store a batch over the oldest samples; waits while someone holds `still`."""
+        """Store a batch over the oldest samples; waits while someone holds `still`.
+
+        Raises MemoryShortageError naming a capacity that fits when memory does not suffice for it.
+        """
         with self.still:
             self._add(batch)
 
     def _add(self, batch: PairBatch) -> None:
         if self._store is None:
-            self._store = PairBatch(**{name: torch.empty(self.capacity, *value.shape[1:], dtype=value.dtype,
-                                                         device=self.device) for name, value in vars(batch).items()})
+            self._store = self._room_like(batch)
         place = torch.arange(self.seen, self.seen + len(batch.K), device=self.device) % self.capacity
         moved = self._moved(batch)
         with self._whole:
             for name, value in moved.items():
                 getattr(self._store, name)[place] = value
             self.seen += len(batch.K)
+
+    def _room_like(self, batch: PairBatch) -> PairBatch:
+        """A store for `capacity` samples like those of a batch."""
+        def room(count: int) -> PairBatch:
+            return PairBatch(**{name: torch.empty(count, *value.shape[1:], dtype=value.dtype, device=self.device)
+                                for name, value in vars(batch).items()})
+
+        try:
+            return room(self.capacity)
+        except Exception as error:
+            if not is_memory_shortage(error):
+                raise
+            reason = str(error)
+        fits = largest_count(room, self.capacity, PLACEMENTS)
+        raise MemoryShortageError(f"kept: expected as many samples as the memory of {self.device} suffices for, got "
+                                  f"{self.capacity}; {f'--kept {fits} fits' if fits else 'not even a few fit'} "
+                                  f"({reason})")
 
     def _moved(self, batch: PairBatch) -> dict[str, torch.Tensor]:
         """The batch's tensors on the device. A GPU copies them beside its work: on the stream of the training, each

@@ -1,5 +1,6 @@
-"""A batch that is too large for the memory is refused with one that fits; memory is really short here."""
+"""What is too large for the memory is refused with what fits; memory is really short here."""
 
+import re
 import resource
 from contextlib import contextmanager
 
@@ -8,6 +9,8 @@ import torch
 from torch import nn
 
 from flowpose_ros.errors import MemoryShortageError
+from training.pairs import PairMaker
+from training.replay import Replay
 from training.trainer import Lesson, PairTraining, train_on_pairs
 
 GIGABYTE = 2 ** 30
@@ -52,3 +55,17 @@ def test_the_batch_that_fits_is_named(tmp_path):
 def test_that_none_fits_is_said(tmp_path):
     with pytest.raises(MemoryShortageError, match="got 2; not even 1 fits"):
         run(tmp_path, 2, 12 * GIGABYTE)
+
+
+def test_the_store_that_fits_is_named():
+    sample = PairMaker(0, 64).sample(0)
+    size = sum(value.nbytes for value in vars(sample).values())
+    replay = Replay(10 * GIGABYTE // size, "cpu", 0)
+    with only(4 * GIGABYTE), pytest.raises(MemoryShortageError, match=r"kept: .* of cpu .*; --kept (\d+) fits") as short:
+        replay.add(sample)
+    fits = int(re.search(r"--kept (\d+)", str(short.value)).group(1))
+    assert fits * size < 4 * GIGABYTE < 3 * fits * size and fits % 8 == 0
+    replay = Replay(fits, "cpu", 0)
+    with only(4 * GIGABYTE):
+        replay.add(sample)
+    assert len(replay) == 1
