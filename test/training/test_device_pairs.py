@@ -17,6 +17,7 @@ from training import device_pairs, lighting, trainer
 from training.device_pairs import DevicePairMaker, device_batches
 from training.gbuffer import Instance, Material, Plane, Scene, render_gbuffer, scene_depths
 from training.on_device.jpeg import as_jpeg
+from training.on_device import layout
 from training.on_device.layout import draw_layout, nearest, on, perturbed
 from training.on_device.light import draw_lights, shade
 from training.on_device.resample import blurring, resizing, separable
@@ -220,6 +221,21 @@ def test_the_nearest_equivalent_is_that_of_the_symmetry_group(things):
     T, T_reference = (np.stack([random_pose(np.zeros(3), 0.1, rng) for _ in entry]) for _ in range(2))
     for got, k, one, reference in zip(nearest(shelf.forms, entry, T, T_reference), entry, T, T_reference):
         np.testing.assert_allclose(got, groups[k].nearest(one, reference), atol=1e-6)
+
+
+def test_the_truth_of_a_symmetric_object_is_that_nearest_to_the_start(things, monkeypatch):
+    monkeypatch.setattr(layout, "FLAT_SHARE", 1.0)  # many shapes without texture are symmetric
+    shelf, rng, turned = shelf_of(things, "cpu"), np.random.default_rng(5), 0
+    groups = [group for thing in things for group in (thing.symmetries, thing.shape_symmetries)]
+    starts, scenes = draw_layout(200, shelf, 1, SIZE, SEARCH, False, rng)
+    poses = (T.numpy() for T in (starts.T_gt, starts.T_init, scenes.T[:, 0]))
+    for k, T_gt, T_init, T_real in zip(starts.known, *poses):
+        others = T_gt @ groups[k].transforms(step_rad=0.3)
+        alike = (others[:, :3, :3] * T_init[:3, :3]).sum((1, 2))
+        assert alike.max() < (T_gt[:3, :3] * T_init[:3, :3]).sum() + 1e-6
+        turned += not np.allclose(T_gt[:3, :3], T_real[:3, :3], atol=1e-3)
+    print("TURNED", turned)
+    assert turned > 10
 
 
 @pytest.mark.parametrize("mixture", [EARLY, LATE, NEAR])

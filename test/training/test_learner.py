@@ -46,6 +46,17 @@ def test_the_learning_rate_is_that_of_the_step(batch):
     assert any(not torch.equal(v, before[k]) for k, v in ours.network.state_dict().items())
 
 
+def test_gradients_are_cut_to_the_norm_that_is_asked_for():
+    torch.manual_seed(0)
+    network, seen = torch.nn.Linear(3, 2), []
+    ours = Learner(network, 1e-3, 0.0, clip=0.5)
+    for scale in (1.0, 1e-3):
+        ours.learn(None, lambda *given: (scale * (network.weight.sum() + 7 * network.bias.sum()), {}), 1e-3, 0.0)
+        seen.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
+    whole = torch.tensor([1.0] * 6 + [7.0] * 2)
+    torch.testing.assert_close(seen, [0.5 * whole / whole.norm(), 1e-3 * whole], atol=1e-6, rtol=1e-4)
+
+
 def test_features_alone_leave_the_updates_as_they_are(batch):
     ours = learner()
     before = copy.deepcopy(ours.network.state_dict())

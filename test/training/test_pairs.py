@@ -18,7 +18,7 @@ from training.gbuffer import Instance, Material, Scene, render_gbuffer, scene_de
 from training.objects import random_object
 from training.on_device.shelf import can_hold
 from training.pairs import PairMaker, PairStream, batches_of, collate, resized_intrinsics
-from training.perturb import TASKS
+from training.perturb import EARLY, TASKS
 from training.pools import ObjectPool
 from training.targets import FlowTarget, flow_target
 
@@ -218,6 +218,21 @@ def test_the_last_step_starts_near_and_in_tight_crops_of_many_sizes(made_on):
     assert 1 / 1.35 - 0.01 < reach(settle).min() < 0.8 and 0.88 < reach(settle).max() < 1 / 1.05 + 0.01
     assert settle.start_angle.median() < 0.6 * search.start_angle.median()
     assert settle.gt_flow.norm(dim=1)[settle.visible].median() < search.gt_flow.norm(dim=1)[search.visible].median()
+
+
+def test_the_truth_of_a_symmetric_object_is_that_nearest_to_the_start():
+    maker, rng, turned = PairMaker(8, SIZE), np.random.default_rng(0), 0
+    for seed in range(60):
+        thing = maker.pool.procedural(seed).flat
+        start = maker._start(thing, thing.mesh.surface_points(64), rng, EARLY)
+        if start is None or thing.symmetries.is_trivial:
+            continue
+        T_real, T_gt, T_init, _ = start
+        alike = ((T_gt @ thing.symmetries.transforms(step_rad=0.3))[:, :3, :3] * T_init[:3, :3]).sum((1, 2))
+        assert alike.max() < (T_gt[:3, :3] * T_init[:3, :3]).sum() + 1e-6
+        turned += not np.allclose(T_gt[:3, :3], T_real[:3, :3], atol=1e-3)
+    print("TURNED", turned)
+    assert turned > 10
 
 
 def test_workers_give_the_samples_of_one_process_in_order():

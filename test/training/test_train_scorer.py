@@ -1,7 +1,9 @@
 """The views that a scorer learns from are those that coarse estimation confuses."""
 
 import json
+import signal
 from dataclasses import replace
+from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +15,9 @@ from flowpose_ros.geometry.rotations import angles_between, random_rotations
 from flowpose_ros.networks.flow import GenFlow
 from flowpose_ros.networks.scorer import Scorer
 from flowpose_ros.networks.weights import save_weights, shipped_folder
-from training import journal
-from training.train_scorer import FAR, NEAR, ScorerTraining, train, view_rotations
+from training import journal, train_scorer
+from training.loop import one_cycle
+from training.train_scorer import FAR, NEAR, ScorerTraining, scorer_loss, train, view_rotations
 
 CONFIG = ScorerTraining(near=40, between=40, flipped=200, anywhere=40)
 
@@ -68,3 +71,36 @@ def test_a_run_can_begin_with_weights(tmp_path, monkeypatch):
                   workers=0, threads=1, start=tmp_path / "start.safetensors")
     torch.set_num_threads(threads)
     torch.testing.assert_close(load_file(begun), load_file(tmp_path / "start.safetensors"), rtol=0, atol=0)
+
+
+def checkpoint_of(folder):
+    return torch.load(folder / "checkpoint.pt", weights_only=True)
+
+
+@pytest.mark.usefixtures("same_everywhere")
+def test_a_run_that_a_signal_ended_goes_on_exactly_and_exports_the_average(tmp_path, monkeypatch):
+    config = ScorerTraining(crop=64, steps=5, queries=1, near=2, between=0, flipped=1, anywhere=1)
+    refiner, how = shipped_folder() / "genflow_t.safetensors", {"workers": 0, "threads": 1}
+    train(config, refiner, tmp_path / "whole", **how)
+    losses = count(1)
+
+    def signalled(*given):
+        if next(losses) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return scorer_loss(*given)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train_scorer, "scorer_loss", signalled)
+        train(config, refiner, tmp_path / "parts", **how)
+    assert checkpoint_of(tmp_path / "parts")["step"] == 2
+    train(config, refiner, tmp_path / "parts", **how)
+    whole, parts = (checkpoint_of(tmp_path / name) for name in ("whole", "parts"))
+    assert parts.pop("config") == whole.pop("config")
+    torch.testing.assert_close(parts, whole, rtol=0, atol=0)
+    assert whole["step"] == whole["average_count"] == 5
+    assert whole["optimiser"]["param_groups"][0]["lr"] == config.learning_rate * one_cycle(4, 5)
+    exported = load_file(tmp_path / "parts" / "scorer.safetensors")
+    torch.testing.assert_close(exported, {k: v.half() for k, v in whole["average"].items()}, rtol=0, atol=0)
+    assert any(not torch.equal(whole["average"][k], whole["module"][k]) for k in exported)
+    with pytest.raises(ValueError, match="init_from: checkpoint None, asked for"):
+        train(config, refiner, tmp_path / "parts", start=shipped_folder() / "scorer.safetensors", **how)

@@ -2,18 +2,23 @@
 
 import json
 import os
+import signal
+from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from flowpose_ros.estimation.evidence import similarities
 from flowpose_ros.networks.verifier import CHANNELS, DEPTH, NEAR, Verifier, VerifierConfig
 from flowpose_ros.networks.weights import load_network
 from training import looks as looks_module
+from training import train_verifier
 from training.crew import claim
 from training.looks import NOWHERE, LookMaker, Looks
+from training.loop import one_cycle
 from training.train_verifier import VerifierTraining, load_looks, scenes_of, train, varied, verifier_loss
 
 
@@ -77,6 +82,39 @@ def test_training_falls_goes_on_and_exports(tmp_path):
     assert again.read_bytes() == path.read_bytes()
     with pytest.raises(ValueError, match="scenes: checkpoint 3, asked for 4"):
         train(VerifierTraining(steps=60, scenes=4), looks, "f" * 64, tmp_path)
+
+
+def checkpoint_of(folder):
+    return torch.load(folder / "checkpoint.pt", weights_only=True)
+
+
+def test_a_run_that_a_signal_ended_goes_on_exactly_and_exports_the_average(tmp_path, monkeypatch):
+    looks, config, losses = toy_looks(), VerifierTraining(steps=5, scenes=3), count(1)
+    train(config, looks, "f" * 64, tmp_path / "whole")
+
+    def signalled(*given):
+        if next(losses) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return verifier_loss(*given)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train_verifier, "verifier_loss", signalled)
+        train(config, looks, "f" * 64, tmp_path / "parts")
+    assert checkpoint_of(tmp_path / "parts")["step"] == 2
+    exported = load_file(train(config, looks, "f" * 64, tmp_path / "parts"))
+    whole, parts = (checkpoint_of(tmp_path / name) for name in ("whole", "parts"))
+    assert parts.pop("config") == whole.pop("config")
+    torch.testing.assert_close(parts, whole, rtol=0, atol=0)
+    assert whole["step"] == whole["average_count"] == 5
+    rates = {group["lr"] for group in whole["optimiser"]["param_groups"]}
+    assert rates == {config.learning_rate * one_cycle(4, 5)}
+    torch.testing.assert_close(exported, {k: v.half() for k, v in whole["average"].items()}, rtol=0, atol=0)
+    assert any(not torch.equal(whole["average"][k], whole["module"][k]) for k in exported)
+
+
+def test_more_scenes_than_were_kept_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="scenes: expected 1 to 12, as many as were kept, got 13"):
+        train(VerifierTraining(steps=1, scenes=13), toy_looks(), "f" * 64, tmp_path)
 
 
 def test_looks_are_the_same_again_and_files_join(tmp_path, monkeypatch):
