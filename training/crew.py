@@ -85,7 +85,8 @@ def work_through(folder: Path, settings: dict, count: int, processes: int, make:
 
 def _begin(cache: str, make: Callable, args: tuple) -> None:
     global _own
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is for all: it ends a worker without a word
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is for all: it ends a worker without a word
     torch.set_num_threads(1)
     os.environ["FLOWPOSE_CACHE"] = cache
     _own = make(*args)
