@@ -21,6 +21,7 @@ from tqdm import tqdm
 from flowpose_ros.estimation.networks import Networks
 from flowpose_ros.networks.weights import file_hash
 from training.loop import differing
+from training.whole import save_whole
 
 RECORD = "made_with.json"
 """Beside the scenes: what they were made with."""
@@ -93,6 +94,4 @@ def _begin(cache: str, make: Callable, args: tuple) -> None:
 
 
 def _write(index: int, path: Path) -> None:
-    part = path.with_suffix(".part")
-    torch.save(_own(index), part)
-    os.replace(part, path)
+    save_whole(path, _own(index))

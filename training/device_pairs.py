@@ -25,6 +25,7 @@ from training.on_device.surfaces import look, render_starts, scene_triangles, su
 from training.on_device.targets import flow_targets
 from training.pairs import ATTEMPTS, LEAST_PIXELS, LEAST_VISIBLE, PairBatch, PairStream, resized_intrinsics
 from training.perturb import SEARCH, Task
+from training.pools import tell_data
 
 SCENES = 320
 """Scenes that are made together: what the memory of a device must hold."""
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("--family", default="train", choices=("train", "held_out"))
     parser.add_argument("--seconds", type=float, default=20, help="length of the measurement")
     args = parser.parse_args()
+    tell_data()
     maker = DevicePairMaker(args.seed, batch=args.batch, device=args.device, family=args.family)
     print(measure(maker, args.seconds))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from itertools import islice
@@ -12,6 +11,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 from tqdm import tqdm
+
+from training.whole import save_whole
 
 Sample = TypeVar("Sample")
 
@@ -24,10 +25,7 @@ def kept_samples(path: Path, kind: type[Sample], made: Iterable[Sample], count: 
         # Copies: what a worker hands over keeps a file open for each tensor.
         samples = [{name: value.clone() for name, value in vars(sample).items()}
                    for sample in tqdm(islice(made, count), total=count, unit="sample", desc=path.stem, mininterval=10)]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        torch.save(samples, part)
-        os.replace(part, path)
+        save_whole(path, samples)
     loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     return [kind(**{f.name: sample[f.name].to(device) for f in fields(kind)}) for sample in loaded]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import pickle
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
+
+from training.whole import save_whole
 
 
 def one_cycle(step: int, steps: int, warm_up: float = 0.05, floor: float = 0.01) -> float:
@@ -115,21 +116,10 @@ def differing(found: dict, wanted: dict, where: str) -> str:
 
 def save_checkpoint(path: Path, *, step: int, config: dict, module: nn.Module, average: Average,
                     optimiser: torch.optim.Optimizer) -> None:
-    """Write everything that an exact continuation needs; the old file stays whole until the end.
-
-    Raises OSError saying how much room there is when it cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    try:
-        torch.save({"step": step, "config": config, "module": module.state_dict(), "average": average.state,
-                    "average_count": int(average.count), "optimiser": optimiser.state_dict(),
-                    "torch_rng": torch.get_rng_state()}, part)
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # a full disk is a RuntimeError of torch's
-        part.unlink(missing_ok=True)
-        free = shutil.disk_usage(path.parent).free / 2 ** 20
-        raise OSError(f"checkpoint {path}: expected room to write it, got {free:.0f} MiB free ({error})") from error
+    """Write everything that an exact continuation needs (see `save_whole`, which says what it raises)."""
+    save_whole(path, {"step": step, "config": config, "module": module.state_dict(), "average": average.state,
+                      "average_count": int(average.count), "optimiser": optimiser.state_dict(),
+                      "torch_rng": torch.get_rng_state()})
 
 
 def load_checkpoint(path: Path, *, config: dict, module: nn.Module, average: Average,

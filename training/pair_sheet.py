@@ -13,6 +13,7 @@ from training.flags import at_least_one
 from training.pairs import PairMaker, collate
 from training.perturb import TASKS
 from training.pictures import pair_rows
+from training.pools import tell_data
 
 
 @command
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--family", default="train", choices=("train", "held_out"))
     parser.add_argument("--device", default="cpu", help="cpu, or cuda, of those made on it")
     args = parser.parse_args()
+    tell_data()
     if args.made_on == "device":
         maker = DevicePairMaker(args.seed, args.crop, args.count, args.device, args.family, task=TASKS[args.task])
         batch = maker.make(0)

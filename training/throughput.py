@@ -23,6 +23,7 @@ from flowpose_ros.networks.flow import SIZES, GenFlow
 from training.command import command
 from training.learner import Learner, RecordedLearner
 from training.pairs import PairMaker, collate
+from training.pools import tell_data
 from training.replay import PLACEMENTS
 from training.speed import FirstLook, Speed, Watched
 from training.train_refiner import RefinerLoss, RefinerTraining, train
@@ -91,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=20, help="how long each part is measured")
     parser.add_argument("--eager", action="store_true", help="no CUDA graph of the step")
     args = parser.parse_args(arguments)
+    tell_data()
     config = RefinerTraining(size=args.size, batch=args.batch, crop=args.crop, reuse=args.reuse, kept=args.kept,
                              **ALL_UPDATES)
     on_gpu = args.device != "cpu"

@@ -106,9 +106,9 @@ def train_on_pairs(config: PairTraining, lesson_on: Callable[[str], Lesson], fol
     "device" between the steps.
 
     Raises ValueError when the batch cannot be shared equally by the processes or by a store's placements, when a GPU is
-    to be shared, when samples are to be used less than once, when late starts are to begin on the way and nobody knows
-    at which sample that is, or when `start` is of another shape, WeightsError when it is of another kind,
-    MemoryShortageError, with a batch that fits, when memory does not suffice for the batch.
+    to be shared, when late starts are to begin on the way and nobody knows at which sample that is, or when `start` is
+    of another shape, WeightsError when it is of another kind, MemoryShortageError, with a batch or a store that fits,
+    when memory does not suffice, KeyboardInterrupt, with all kept, after the step in which a signal came.
     """
     rank, processes = join_processes()
     check_sharing(config, processes, device)

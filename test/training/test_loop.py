@@ -132,7 +132,7 @@ def test_a_failed_write_leaves_the_older_checkpoint_whole(tmp_path, monkeypatch)
         raise OSError("no space left")
 
     monkeypatch.setattr(torch, "save", disk_full)
-    with pytest.raises(OSError, match=r"checkpoint .*checkpoint.pt: .* got \d+ MiB free .*no space left"):
+    with pytest.raises(OSError, match=r"checkpoint.pt: .* got \d+ MiB free .*no space left"):
         save_checkpoint(path, step=2, config={}, **parts)
     assert load_checkpoint(path, config={}, **parts) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
