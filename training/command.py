@@ -18,9 +18,15 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
         try:
             main(*args, **kwargs)
         except (FlowposeError, OSError, ValueError) as error:
-            print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+            print(f"{program()}: {error}", file=sys.stderr)
             sys.exit(EXIT_USER_ERROR)
         except KeyboardInterrupt:
             sys.exit(EXIT_INTERRUPTED)
 
     return guarded
+
+
+def program() -> str:
+    """The name of the module that runs, or of its folder."""
+    path = Path(sys.argv[0])
+    return path.parent.name if path.stem == "__main__" else path.stem

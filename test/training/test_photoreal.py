@@ -158,13 +158,15 @@ def test_several_textures_become_colours_of_corners(things):
     np.testing.assert_allclose(plain.colors[half:, :, 0], 1, atol=1e-6)
 
 
-def test_without_blender_one_line_says_how_to_install_it(monkeypatch, tmp_path):
+def test_without_blender_one_line_says_how_to_install_it(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "bpy", None)
-    monkeypatch.setattr(sys, "argv", ["photoreal", "--meshes", str(tmp_path), "--output", str(tmp_path / "out")])
+    asked = f"training/photoreal/__main__.py --meshes {tmp_path} --output {tmp_path / 'out'}"
+    monkeypatch.setattr(sys, "argv", asked.split())
     with pytest.raises(SystemExit) as stopped:
         main()
-    message = stopped.value.code
-    assert "requirements-photoreal.txt" in message and "\n" not in message
+    message = capsys.readouterr().err
+    assert stopped.value.code == 2 and message.startswith("photoreal: ")
+    assert "requirements-photoreal.txt" in message and message.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
