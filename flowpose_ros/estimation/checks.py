@@ -24,11 +24,17 @@ def check_detection(detection: Detection, frame: Frame) -> Detection:
     if detection.mask is not None and detection.mask.shape != (height, width):
         raise DetectionError(f"{detection.label}: mask: expected {width} x {height} pixels as the image has, got "
                              f"{' x '.join(map(str, reversed(detection.mask.shape)))}")
-    clipped = box.clip(-0.5, np.array([width, height, width, height]) - 0.5)
-    if (clipped[2:] - clipped[:2] < MIN_BOX).any():
+    clipped = visible_box(box, width, height)
+    if clipped is None:
         raise DetectionError(f"{detection.label}: box: expected at least {MIN_BOX:.0f} pixels a side inside the "
                              f"{width} x {height} image, got {box.tolist()}")
     return replace(detection, box=clipped)
+
+
+def visible_box(box: np.ndarray, width: int, height: int) -> np.ndarray | None:
+    """The part of a box [4] that is inside an image, pixels; None where too little is."""
+    clipped = box.clip(-0.5, np.array([width, height, width, height]) - 0.5)
+    return clipped if (clipped[2:] - clipped[:2] >= MIN_BOX).all() else None
 
 
 def check_in_front(T_cam_obj: np.ndarray, mesh: Mesh, label: str) -> None:

@@ -7,13 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from flowpose_ros.estimation.checks import visible_box
 from flowpose_ros.nodes.messages.camera import Calibration
 from flowpose_ros.objects.catalogue import Catalogue
 from flowpose_ros.records import Detection
 from flowpose_ros.runtime.drop_log import DropLog
-
-MIN_BOX_SIDE = 2.0
-"""Boxes narrower than this after clipping, in pixels, hold nothing to align."""
 
 MAX_INSTANCE = 2**31 - 1
 
@@ -57,7 +55,7 @@ def _read(item, catalogue: Catalogue, camera: Calibration, drops: DropLog) -> De
         drops.add("not_finite", f"{best.class_id}: box {raw.tolist()}, score {best.score}")
         return None
     whole = camera.rectify_box(raw)
-    box = _clip(whole, camera)
+    box = visible_box(whole, camera.width, camera.height)
     if box is None:
         drops.add("outside_image", f"{best.class_id}: box {raw.tolist()}")
         return None
@@ -78,15 +76,6 @@ def _corners(bbox) -> np.ndarray:
         half = np.array([bbox.size_x, bbox.size_y]) / 2
         middle = np.array([centre.x, centre.y])
         return np.concatenate([middle - half, middle + half])
-
-
-def _clip(box: np.ndarray, camera: Calibration) -> np.ndarray | None:
-    """The part of a box inside the image, or None where hardly anything is."""
-    low = np.array([-0.5, -0.5, -0.5, -0.5])
-    high = np.array([camera.width, camera.height, camera.width, camera.height]) - 0.5
-    clipped = np.clip(box, low, high)
-    sides = clipped[2:] - clipped[:2]
-    return clipped if np.isfinite(clipped).all() and (sides >= MIN_BOX_SIDE).all() else None
 
 
 def _instance(identifier: str) -> int | None:
