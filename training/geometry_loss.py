@@ -1,4 +1,4 @@
-"""The loss of the geometry network (METHOD B.6), each term normalised by the number of cells it is taken over."""
+"""The loss of the geometry network (RefPose 3.3), each term normalised by the number of cells it is taken over."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ GOLDEN = 0.6180339887498949
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the terms (METHOD E.5) and of the sequence (RAFT: later updates count more)."""
+    """Weights of the terms and of the sequence (RAFT: later updates count more)."""
 
     gamma: float = 0.85
     flow: float = 1.0
@@ -54,7 +54,7 @@ class Losses:
 
 def refiner_loss(updates: list[Update], batch: PairBatch, weights: LossWeights,
                  pose_share: float | torch.Tensor) -> Losses:
-    """Sequence loss over all updates; pose_share in [0,1] fades the pose term in (METHOD E.5)."""
+    """Sequence loss over all updates; pose_share in [0,1] fades the pose term in."""
     total = batch.gt_flow.new_zeros(())
     for j, update in enumerate(updates):
         flow, l1, certainty, epe = field_losses(update, batch)

@@ -1,4 +1,4 @@
-"""Hypothesis noise: how far the pose to be refined is from the truth (METHOD C.3, E.4)."""
+"""Hypothesis noise: how far the pose to be refined is from the truth, in shares of the object's size."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import torch
 Picture = TypeVar("Picture", np.ndarray, torch.Tensor)
 
 LEAST_TOLERANCE, TOLERANCE = 0.003, 0.02
-"""Depth difference under which a point counts as seen (METHOD A.6): metres, and share of the diameter."""
+"""Depth difference under which a point counts as seen: metres, and share of the diameter."""
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def confidence(update: Update) -> torch.Tensor:
 def warp(update: Update, look: Look, camera: CropCamera, min_certainty: float) -> Votes:
     """Each template's object points where its flow says the query shows them: cells of the crop of `camera`.
 
-    Of several that fall into one cell the surest stays (RefPose 3.2; METHOD B.5).
+    Of several that fall into one cell the surest stays (RefPose 3.2).
     """
     k, side = len(look.T_cam_obj), camera.size // CELL
     target = (update.pixel + update.field.flow).flatten(2).transpose(1, 2)

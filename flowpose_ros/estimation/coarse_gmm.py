@@ -38,7 +38,7 @@ def coarse_gmm(target: Target, detection: Detection, first: TemplateFeatures, co
     """The `count` best hypotheses of a detection, at least `apart_deg` from each other.
 
     first: features of the object's templates. The second round is drawn from a mixture of Gaussians
-    in the tangent space of the best rotations, weighted by their scores (METHOD A.4).
+    in the tangent space of the best rotations, weighted by their scores (GenFlow 3.1; the paper leaves the fit open).
     """
     networks = target.networks
     camera = box_crop(detection.box, target.frame.K)

@@ -131,7 +131,7 @@ class GuidedAttention(nn.Module):
 
 
 class GeometryNet(nn.Module):
-    """A U-Net over the query that is told by attention what the render's matching cells are (RefPose 3.3, METHOD B.6).
+    """A U-Net over the query that is told by attention what the render's matching cells are (RefPose 3.3).
 
     The paper's crops have 256 pixels and its levels are 1/8, 1/16 and 1/32; with crops of 128 the same grids of 32, 16
     and 8 cells are levels 1/4, 1/8 and 1/16.
@@ -225,7 +225,7 @@ def read_off(view: RenderView, encoded: torch.Tensor, xyz: torch.Tensor, log_sca
 
 
 def solved_pose(seen: Geometry, view: RenderView) -> torch.Tensor:
-    """T_crop_obj [B,4,4] by weighted PnP on the cells that show the object, from the render's pose (METHOD B.7)."""
+    """T_crop_obj [B,4,4] by weighted PnP on the cells that show the object, from the render's pose (RefPose 3.3)."""
     every = max(1, seen.xyz.shape[-1] // PNP_CELLS)
     points, target, weight = (x[..., ::every, ::every].flatten(2).transpose(1, 2)
                               for x in (seen.xyz, seen.pixel, seen.weight.expand(-1, 2, -1, -1)))

@@ -1,6 +1,6 @@
 """RefPose's relative pose estimator, learned: from what the query shows and what the render shows to the pose between.
 
-The paper's text on it cannot be read; this is the completion of METHOD B.7, the alternative to the solver.
+RefPose names such a head without its layers; these are ours, an alternative to the solver.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The scorer: how well a template fits the query, from frozen flow features (RefPose 3.2, METHOD B.4)."""
+"""The scorer: how well a template fits the query, from frozen flow features (RefPose 3.2; the architecture is ours)."""
 
 from __future__ import annotations
 
