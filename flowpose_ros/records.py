@@ -60,9 +60,9 @@ class Detection:
 class PoseEstimate:
     """The answer for one detection.
 
-    T_cam_obj [4,4] float64, metres, places the mesh file's own origin; score in [0,1], the probability that
-    it is right; covariance [6,6] of (translation, rotation vector) in the camera's axes, m^2 and rad^2,
-    rotation about the object's origin (the order of geometry_msgs).
+    T_cam_obj [4,4] float64, metres, places the mesh file's own origin; score in [0,1], the probability that it is right
+    (of a track, when it was judged last); covariance [6,6] of (translation, rotation vector) in the camera's axes, m^2
+    and rad^2, rotation about the object's origin (the order of geometry_msgs).
     """
 
     label: str

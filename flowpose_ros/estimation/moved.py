@@ -1,5 +1,5 @@
-"""Where the next image shows objects, from views of them in the poses they are expected in. A GPU records it: it waits for no
-number (see `Recorded`)."""
+"""One tracking update: pose, quality and covariance of objects in the next image, from views of them in the poses that are
+expected. No step waits for a number of the GPU, so that it can be recorded as a CUDA graph (see `Recorded`)."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class FollowOptions(Options):
     fine_updates: int = option(1, "updates at 1/4 of the crop", low=1, high=10)
     icp_iterations: int = option(4, "steps of the final fit to the depth surface", low=0, high=50)
     icp_points: int = option(1000, "rendered pixels that take part in the final fit", low=100, high=100000)
-    finer: str = option("auto", "poses come from finer crops, which bring them nearer and take twice as long; auto: where "
-                        "there is no depth, and of objects that depth does not tell all of, as how a can is turned",
+    finer: str = option("auto", "a second pass in finer crops, nearer and twice as slow; auto: without depth, and for objects "
+                        "whose shape leaves part of the pose open, as how a can is turned",
                         choices=FINER)
     inlier_px: float = option(2.0, "residual under which a flow vector supports the pose, crop pixels", low=0.1,
                               high=20.0)

@@ -107,7 +107,8 @@ class Views:
 
 
 def sane(T_crop: torch.Tensor, views: Views, shape: Shape | Shapes) -> torch.Tensor:
-    """Poses [B,4,4] that are finite and in front of the camera; the rendered ones elsewhere."""
+    """Poses [B,4,4] where they are finite and the object is wholly in front of the camera, with a twentieth of its radius to
+    spare; the rendered ones elsewhere."""
     z = (T_crop[:, 2, :3] * shape.center).sum(1) + T_crop[:, 2, 3]
     good = torch.isfinite(T_crop).all(-1).all(-1) & (z > 1.05 * shape.radius)
     return torch.where(good[:, None, None], T_crop, views.T_crop_obj)

@@ -94,10 +94,11 @@ def apply_step(R: torch.Tensor, t: torch.Tensor, step: torch.Tensor) -> tuple[to
 
 def solve_pnp(problem: PnpProblem, R: torch.Tensor, t: torch.Tensor, *, lm_steps: int = 3,
               damping: float = 1e-2) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pose (R [B,3,3], t [B,3] in radii) after `lm_steps` LM steps without gradient and one
+    """Pose (R [B,3,3], t [B,3] in radii) after `lm_steps` LM steps without gradient and one hardly damped
     Gauss-Newton step whose gradient reaches `target` and `weight` (GenFlow 3.3).
 
-    Problems with fewer than MIN_POINTS points in use keep their start. Sources: GenFlow eq. 3;
+    Problems with fewer than MIN_POINTS points in use keep their start; those that are nearly singular after the LM
+    steps make no further one. Sources: GenFlow eq. 3;
     the detached steps as in EPro-PnP.
     """
     usable = ((problem.weight > 0).any(-1).sum(1) >= MIN_POINTS)[:, None]

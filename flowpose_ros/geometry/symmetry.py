@@ -107,8 +107,8 @@ class SymmetryGroup:
 
     def nearest_with_covariance(self, T_cam_obj: np.ndarray, covariance: np.ndarray, T_reference: np.ndarray
                                 ) -> tuple[np.ndarray, np.ndarray]:
-        """`nearest`, and the covariance [6,6] of (translation, rotation vector) about its origin, camera axes, of one
-        about that of T_cam_obj: the mesh's origin may be another point of the object then."""
+        """`nearest`, with the covariance [6,6] of (translation, rotation vector), camera axes, expressed about the origin
+        of the pose returned in place of T_cam_obj's: a symmetric turn may move the mesh's origin."""
         T = self.nearest(T_cam_obj, T_reference)
         by = torch.from_numpy(T[:3, 3] - T_cam_obj[:3, 3])
         return T, covariance_at(torch.from_numpy(covariance), by).numpy()

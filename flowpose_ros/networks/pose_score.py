@@ -45,5 +45,6 @@ class PoseScore(nn.Module):
         return line(self.grounds(witnesses, verified, spread))[..., 0]
 
     def grounds(self, witnesses: torch.Tensor, verified: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
-        """What trust is a line of [B,3]."""
+        """What the probability of being right is a logistic regression of [B,3]: rank score, verifier's logit, logarithm
+        of the spread."""
         return torch.stack([self(witnesses), verified, spread.clamp(*SPREADS).log()], -1)

@@ -55,4 +55,5 @@ class LatestSlot(Generic[T]):
 
     @property
     def closed(self) -> bool:
+        """Whether it takes and gives nothing any more."""
         return self._closed
