@@ -18,6 +18,8 @@ Length = float | torch.Tensor
 MIN_SHIFT_PIXELS = 20
 ENOUGH = 0.3
 """Where less of an object is measured, the shares of what is say the less about all of it."""
+HARDLY_ANY = 0.1
+"""Where less of an object is measured, nothing is fitted to that: its surroundings at its outline, most likely."""
 UNKNOWN = 0.6, 0.3, 0.1
 """Shares that agree, are hidden and are looked through which speak neither for a pose nor against it."""
 FREE_SPACE = 3.0
@@ -120,6 +122,12 @@ def depth_shares(render_depth: torch.Tensor, mask: torch.Tensor, observed: torch
     return DepthShares(agree, hidden, seen.any(2).any(1) * (1 - agree - hidden), measured)
 
 
+def hardly_measured(mask: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
+    """Which [B] of the rendered objects, mask [B,S,S] bool, have next to no depth; observed [B,S,S] metres (0: not
+    measured)."""
+    return (mask & (observed > 0)).sum((1, 2)) < HARDLY_ANY * mask.sum((1, 2))
+
+
 def believable(shares: DepthShares) -> DepthShares:
     """Shares that come the nearer to UNKNOWN the fewer of the rendered pixels are measured, below ENOUGH of them.
 
@@ -149,16 +157,18 @@ def shift_to_depth(render_depth: torch.Tensor, mask: torch.Tensor, observed: tor
 
     render_depth, observed [B,S,S] metres; mask [B,S,S] bool rendered pixels; K [B,3,3];
     T_crop_obj [B,4,4]; region [B,S,S] bool limits where depth is compared (a detection's mask or
-    box). The shift is a median of depth differences, taken again around the first; fewer than
-    20 compared pixels leave the pose.
+    box). The shift is a median of depth differences, taken again around the first; where fewer than 20 pixels can be
+    compared, or hardly any of what is rendered there, the pose stays.
     """
-    seen = mask & (observed > 0) if region is None else mask & region & (observed > 0)
+    compared = mask if region is None else mask & region
+    seen = compared & (observed > 0)
     difference = (observed - render_depth).flatten(1)
     # A pose from a box alone can be wrong by a fifth of its distance.
     near = seen.flatten(1) & (difference.abs() < 0.5 * diameter + 0.2 * render_depth.flatten(1))
     first = _median(difference, near)
     near &= (difference - first[:, None]).abs() < 0.5 * diameter
-    shift = torch.where(near.sum(1) >= MIN_SHIFT_PIXELS, _median(difference, near), torch.zeros_like(first))
+    enough = (near.sum(1) >= MIN_SHIFT_PIXELS) & ~hardly_measured(compared, observed)
+    shift = torch.where(enough, _median(difference, near), torch.zeros_like(first))
     # The ray through the middle of the silhouette: the view then changes least.
     grid = pixel_grid(*mask.shape[1:], mask.device).reshape(-1, 2)
     share = mask.flatten(1) / mask.flatten(1).sum(1, keepdim=True).clamp_min(1)

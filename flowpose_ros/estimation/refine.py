@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from flowpose_ros.estimation.depth import DepthOptions, fit_depth
+from flowpose_ros.estimation.depth import DepthOptions, fit_depth, hardly_measured
 from flowpose_ros.estimation.icp import refine_icp
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.views import Shape, Views, sane
@@ -60,10 +60,12 @@ def camera_poses(target: Target, look: Look, T_crop_obj: torch.Tensor, xyz: torc
 
 @torch.no_grad()
 def fit_surface(target: Target, views: Views, depth: torch.Tensor, depth_options: DepthOptions) -> torch.Tensor:
-    """T_cam_obj [B,4,4] after ICP to depth [B,S,S] in the crops of B views."""
+    """T_cam_obj [B,4,4] after ICP to depth [B,S,S] in the crops of B views; where hardly any of an object is measured, its
+    pose stays."""
     r = views.rendering
     T_crop = refine_icp(r.xyz, r.normal, r.mask, views.T_crop_obj, depth, views.camera.K, views.T_crop_obj,
                         target.shape.diameter, depth_options)
+    T_crop = torch.where(hardly_measured(r.mask, depth)[:, None, None], views.T_crop_obj, T_crop)
     return views.camera.to_camera(sane(T_crop, views, target.shape))
 
 

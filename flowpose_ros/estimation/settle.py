@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from flowpose_ros.estimation.batches import in_parts, join
-from flowpose_ros.estimation.depth import DepthOptions
+from flowpose_ros.estimation.depth import DepthOptions, hardly_measured
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.match import found_in_places
 from flowpose_ros.estimation.refine import fit_surface
@@ -89,27 +89,34 @@ def nearer(target: Target, look: Look, size: int, updates: int, depth_options: D
     """T_cam_obj [B,4,4] of a look after updates in crops of `size` pixels, fitted to the depth where there is any."""
     T_cam_obj = look.T_cam_obj
     for _ in range(updates):
-        T_cam_obj = updated(target, T_cam_obj, size)
+        T_cam_obj = updated(target, T_cam_obj, size, farthest(look))
     if look.depth is None or not depth_options.icp_iterations:
         return T_cam_obj
     views = target.render(T_cam_obj) if updates else look.views
     return fit_surface(target, views, target.frame.depth_crop(views.camera), depth_options)
 
 
+def farthest(look: Look) -> torch.Tensor:
+    """How far [B] finer pixels may move a point of the object, a share of the diameter."""
+    free = look.T_cam_obj.new_full((len(look.T_cam_obj),), FARTHEST)
+    if look.depth is None:
+        return free
+    return torch.where(hardly_measured(look.views.rendering.mask, look.depth), free, FARTHEST_WITH_DEPTH)
+
+
 @torch.no_grad()
-def updated(target: Target, T_cam_obj: torch.Tensor, size: int) -> torch.Tensor:
-    """T_cam_obj [B,4,4] after an update by the settler in crops of `size` pixels; those that went too far stay as they
-    were."""
+def updated(target: Target, T_cam_obj: torch.Tensor, size: int, reach: torch.Tensor) -> torch.Tensor:
+    """T_cam_obj [B,4,4] after an update by the settler in crops of `size` pixels; those that moved a point by more than
+    reach [B], a share of the diameter, stay as they were."""
     def update(T: torch.Tensor) -> torch.Tensor:
         views = target.render(T, size, FINE_PADDING)
         found = target.networks.settler_poses((target.frame.crop(views.camera), views.network_view(target.shape)))
         return views.camera.to_camera(sane(found, views, target.shape))
 
     found = in_parts(update, T_cam_obj, len(T_cam_obj))
-    farthest = FARTHEST if target.frame.depth is None else FARTHEST_WITH_DEPTH
     points = target.shape.points[None]
     moved = (transform_points(found, points) - transform_points(T_cam_obj, points)).norm(dim=-1).amax(1)
-    return torch.where((moved < farthest * target.shape.diameter)[:, None, None], found, T_cam_obj)
+    return torch.where((moved < reach * target.shape.diameter)[:, None, None], found, T_cam_obj)
 
 
 @torch.no_grad()

@@ -28,6 +28,8 @@ from flowpose_ros.records import Detection, Frame
 
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 TICK_S = 0.005
+RECENT = 4
+"""Images whose detections, and masks, are kept: one is sent again until it is answered."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ class BopPlayerNode(Node):
     def _detector(self) -> Callable[[ImageId], tuple[Detection, ...]]:
         dataset = self._stream.dataset
         if self._options.detections == "gt":
-            return lru_cache(maxsize=256)(self._true_detections)
+            return lru_cache(maxsize=RECENT)(self._true_detections)
         found = read_detections(self._options.detections, dataset.label_of)
         return lambda image_id: found.get(image_id, ImageDetections()).detections
 

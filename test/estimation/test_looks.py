@@ -13,19 +13,19 @@ from flowpose_ros.errors import WeightsError
 from flowpose_ros.estimation.depth import DepthOptions
 from flowpose_ros.estimation.evidence import evidence
 from flowpose_ros.estimation.judge import judge, trust, witnesses
-from flowpose_ros.estimation import settle
 from flowpose_ros.estimation.batches import join, mapped, take, tensors_of
 from flowpose_ros.estimation.look import Target
 from flowpose_ros.estimation.match import MatchOptions, match_poses
 from flowpose_ros.estimation.networks import CROP_SIZE, load_networks, poses_of, update_of
-from flowpose_ros.estimation.refine import LoopOptions
+from flowpose_ros.estimation.refine import LoopOptions, fit_surface
 from flowpose_ros.estimation.refine_genflow import last_update, refine_genflow
 from flowpose_ros.estimation.refine_refpose import RefPoseOptions, fitted_poses, refine_refpose
-from flowpose_ros.estimation.settle import FINE_SIZE, SettleOptions, found_finely, nearer, settled, updated
+from flowpose_ros.estimation.settle import (FINE_SIZE, SettleOptions, farthest, found_finely, nearer, settled,
+                                             updated)
 from flowpose_ros.estimation.support import flow_support, residual_covariance, spread_of
 from flowpose_ros.estimation.trail import Trail
 from flowpose_ros.estimation.views import FrameTensors, Shape
-from flowpose_ros.geometry.camera import box_around, pixel_grid, project
+from flowpose_ros.geometry.camera import box_around, crop_around, pixel_grid, project
 from flowpose_ros.geometry.symmetry import SymmetryGroup
 from flowpose_ros.geometry.transforms import exp_so3, transform_points
 from flowpose_ros.networks.flow import GenFlow, GenFlowConfig
@@ -283,22 +283,50 @@ def test_between_rivals_that_are_nearly_even_the_score_before_the_step_decides(t
         assert (errors(target, answer.T_cam_obj, truth).item() > 0.02) == wrong
 
 
-def test_finer_pixels_bring_near_poses_nearer_and_move_no_point_far(target, starts, truth, monkeypatch):
+def test_finer_pixels_bring_near_poses_nearer_and_move_no_point_far(target, starts, truth):
     far = target.frame.depth is None
     near = truth.repeat(2, 1, 1)
     near[:, 2, 3] += torch.tensor([0.004, -0.004])
     points = target.shape.points[None]
+
+    def moved(T, reach=None):
+        return updated(target, T, 192, farthest(target.look(T)) if reach is None else torch.full((len(T),), reach))
+
     for begin, moves in ((near, True), (starts, far)):
-        end = updated(target, begin, 192)
+        end = moved(begin)
         assert not moves or (errors(target, end, truth) < 0.3 * errors(target, begin, truth)).all()
         assert moves or (end == begin).all()  # they are farther off than depth leaves poses
     away = starts.clone()
     away[:, 0, 3] += target.shape.diameter
-    moved = transform_points(updated(target, away, 192), points) - transform_points(away, points)
-    assert moved.norm(dim=-1).max() < 0.7 * target.shape.diameter
-    assert not (updated(target, near, 192) == near).all()
-    monkeypatch.setattr(settle, "FARTHEST" if far else "FARTHEST_WITH_DEPTH", 0.001)
-    assert (updated(target, near, 192) == near).all()
+    by = transform_points(moved(away), points) - transform_points(away, points)
+    assert by.norm(dim=-1).max() < 0.7 * target.shape.diameter
+    assert not (moved(near) == near).all()
+    assert (moved(near, reach=0.001) == near).all()
+
+
+def without_own_depth(target, truth):
+    """The target in a frame in which it gives no depth, and its surroundings do."""
+    if target.frame.depth is None:
+        pytest.skip("there is depth nowhere")
+    view = RaycastRenderer().render(target.shape.model.mesh, truth[None], target.frame.K[None], SIZE)
+    return replace(target, frame=replace(target.frame, depth=target.frame.depth * ~view.mask[0]))
+
+
+def test_an_object_that_gives_no_depth_is_judged_and_moved_as_without_any(target, poses, truth):
+    bare = without_own_depth(target, truth)
+    look = bare.look(poses[:1])
+    agree, farther, unmeasured = witnesses(bare, look, DepthOptions())[0, 3:]
+    assert agree == pytest.approx(np.log(0.62), abs=0.15) and farther == pytest.approx(np.log(0.12), abs=0.3)
+    assert unmeasured > 0.9
+    assert torch.equal(fit_surface(bare, look.views, look.depth, DepthOptions()), look.views.camera.to_camera(
+        look.views.T_crop_obj))
+    assert farthest(look).tolist() == pytest.approx([0.7]) and farthest(target.look(poses[:1])).tolist() == pytest.approx([0.1])
+
+
+def test_beyond_the_image_its_border_goes_on(target):
+    wall = replace(target.frame, image=torch.full_like(target.frame.image, 0.25))
+    camera = crop_around(torch.tensor([[0.4, 0.3, 1.0]]), torch.tensor([0.2]), 64)  # a corner of the image
+    assert torch.allclose(wall.crop(camera), torch.tensor(0.25)) and (wall.crop(camera, per_side=2) > 0.249).all()
 
 
 def test_a_trail_gives_distinct_poses_and_of_equals_the_later(target, starts):

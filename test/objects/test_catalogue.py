@@ -81,6 +81,8 @@ def test_lengths_of_symmetries_become_metres(bop):
 def test_a_diameter_that_does_not_fit_betrays_the_unit(bop):
     (bop / "models_info.json").write_text(json.dumps({"3": {"diameter": 0.1077}, "7": {}}))
     assert "the unit mm may be wrong" in refusal(bop)
+    (bop / "models_info.json").write_text(json.dumps({"3": {"diameter": 107.7 * 1.06}, "7": {}}))
+    assert "the unit mm may be wrong" in refusal(bop)
     (bop / "models_info.json").write_text(json.dumps({"3": {"diameter": 107.7 * 1.04}, "7": {}}))
     assert len(Catalogue.load(bop)) == 2
 

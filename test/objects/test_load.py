@@ -169,6 +169,24 @@ def test_both_parts_share_the_arrays(tmp_path):
     assert sorted(mesh.face_texture.tolist()) == [-1] * 6 + [0] * 6
 
 
+def test_parts_that_share_a_texture_have_it_once(tmp_path):
+    scene = mesh_files.two_parts()
+    textured = next(part for part in scene.geometry.values() if part.visual.kind == "texture")
+    again = trimesh.Trimesh(textured.vertices + [0, 0, 900], textured.faces, process=False, visual=textured.visual)
+    scene.add_geometry(again)
+    (tmp_path / "parts.glb").write_bytes(scene.export(file_type="glb"))
+    mesh = load_mesh(tmp_path / "parts.glb", "mm")
+    assert len(mesh.textures) == 1 and (mesh.face_texture == 0).sum() == 12
+
+
+def test_a_materials_colour_in_a_gltf_is_linear_light(tmp_path):
+    vertices, faces = mesh_files.quads()
+    material = trimesh.visual.material.PBRMaterial(baseColorFactor=[*mesh_files.linear(np.array([200, 100, 50])), 255])
+    visual = trimesh.visual.TextureVisuals(uv=mesh_files.uv_of_sides(), material=material)
+    trimesh.Trimesh(vertices, faces, process=False, visual=visual).export(tmp_path / "box.glb")
+    assert np.abs(255 * load_mesh(tmp_path / "box.glb", "mm").colors - [200, 100, 50]).max() < 3
+
+
 def test_triangles_without_area_and_unused_vertices_are_left_out(tmp_path):
     _, faces = mesh_files.quads()
     mesh = load_mesh(mesh_files.write_ply(tmp_path / "box.ply", True, faces=np.vstack([faces[:10], [[0, 0, 1]]])), "mm")

@@ -56,3 +56,15 @@ def test_the_side_of_a_turned_part_is_smooth_and_its_rim_sharp_however_few_its_f
     outward = mesh.vertices[mesh.faces[~cap]] * (1, 1, 0) / 0.03
     # At a corner more of the faces of one side than of the other may meet.
     assert (mesh.corner_normals[~cap] * outward).sum(-1).min() > np.cos(np.pi / sections / 2)
+
+
+def test_a_corners_normal_is_nearer_to_that_of_the_larger_face():
+    """A fold of 20 degrees between a wide and a narrow strip."""
+    turn = np.radians(20)
+    corners = np.array([[0, 0, 0], [0, 1, 0], [-3, 0, 0], [-3, 1, 0], [np.cos(turn), 0, np.sin(turn)],
+                        [np.cos(turn), 1, np.sin(turn)]], np.float32) / 10
+    faces = np.array([[0, 1, 2], [1, 3, 2], [0, 4, 1], [1, 4, 5]], np.int32)
+    mesh = Mesh(corners, faces, np.ones((4, 3, 3), np.float32), np.zeros((4, 3, 2), np.float32),
+                np.full(4, -1, np.int16), ())
+    from_wide = np.degrees(np.arccos(abs(mesh.corner_normals[0, 1, 2])))  # corner 1: two wide triangles, two narrow
+    assert from_wide == pytest.approx(np.degrees(np.arctan2(np.sin(turn), 3 + np.cos(turn))), abs=0.1)
