@@ -18,7 +18,7 @@ from flowpose_ros.estimation.batches import join, take
 from training.command import command
 from training.on_device.layout import Scenes, Starts, draw_layout, on
 from training.on_device.light import Lights, draw_lights, shade
-from training.on_device.sensor import (DepthSensors, ImageSensors, draw_depth_sensors, draw_image_sensors,
+from training.on_device.sensor import (ImageSensors, draw_depth_sensors, draw_image_sensors,
                                        largest_own_size, sense_depths, sense_images)
 from training.on_device.shelf import PICTURES, PROCEDURAL, Library, Shelf, draw_pictures
 from training.on_device.surfaces import look, render_starts, scene_triangles, surfaces_of, with_walls
