@@ -51,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
 @contextlib.contextmanager
 def interrupts_kept() -> Iterator[None]:
     """Ctrl-C takes effect at the end: in the middle of an import, libraries swallow it and go on without a part."""
-    if threading.current_thread() is not threading.main_thread():
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as of what a script starts in the background
+    if ignored or threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []

@@ -32,7 +32,27 @@ def test_ctrl_c_is_130(monkeypatch):
     assert main(["doctor"]) == 130
 
 
-def test_ctrl_c_in_the_middle_of_the_imports_takes_effect_after_them(monkeypatch):
+@pytest.fixture
+def answers_to_ctrl_c():
+    """The handler that gives it; tests may run where Ctrl-C is ignored."""
+    def set_handler(handler):
+        signal.signal(signal.SIGINT, handler)
+
+    before = signal.getsignal(signal.SIGINT)
+    yield set_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_that_is_ignored_stays_so(answers_to_ctrl_c, monkeypatch):
+    answers_to_ctrl_c(signal.SIG_IGN)
+    monkeypatch.setattr(doctor, "run", lambda args: os.kill(os.getpid(), signal.SIGINT) or 0)
+    monkeypatch.setattr(cli, "make_parser", lambda chosen, make=cli.make_parser: (
+        os.kill(os.getpid(), signal.SIGINT), make(chosen))[1])
+    assert main(["doctor"]) == 0
+
+
+def test_ctrl_c_in_the_middle_of_the_imports_takes_effect_after_them(answers_to_ctrl_c, monkeypatch):
+    answers_to_ctrl_c(signal.default_int_handler)
     came = []
 
     def imported(chosen):
