@@ -64,8 +64,8 @@ def replay(node: Node, options: ReplayOptions, assembly: AssemblerOptions, stop:
                     writer.add(topic, message.time_ns, data)
                 node.get_logger().info(f"{count} of {reader.message_count} messages", throttle_duration_sec=0.5)
         for reason, count in session.left_out().items():
-            node.get_logger().warning(f"{reason}: {count} left out: no frame of the bag's own stamps, {assembly.slop_s} s "
-                                      "apart at most (slop_s)")
+            node.get_logger().warning(f"{reason}: {count} left out: stamps of one frame are {assembly.slop_s} s apart at most "
+                                      "(slop_s)")
         print(f"{session.answered} of {session.frames} frames answered, {session.poses} poses")
     finally:
         reader.close()
