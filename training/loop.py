@@ -81,6 +81,18 @@ def said_by_first(number: int, processes: int) -> int:
     return int(said)
 
 
+def descend(module: nn.Module, optimiser: torch.optim.Optimizer, average: Average, loss: torch.Tensor,
+            learning_rate: float) -> None:
+    """One step of a module down the gradient of a loss, cut to a norm of 1, and into the average of its weights."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    optimiser.step()
+    average.update(module)
+
+
 class Average:
     """Exponential moving average of a module's state, warmed up so that early steps count less."""
 

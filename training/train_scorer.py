@@ -21,7 +21,7 @@ from flowpose_ros.rendering.templates import render_views
 from training.command import command
 from training.flags import add_fields, at_least_one, check, taken_fields
 from training.journal import Journal
-from training.loop import Average, Pace, Running, load_checkpoint, one_cycle, save_checkpoint
+from training.loop import Average, Pace, Running, descend, load_checkpoint, one_cycle, save_checkpoint
 from training.pairs import PairMaker, PairStream, batches_of
 from training.perturb import turn_by
 from training.pictures import scorer_rows
@@ -154,17 +154,11 @@ def train(config: ScorerTraining, refiner: Path, folder: Path, *, workers: int, 
             at = pace.at(step)
             if came or at >= config.steps or (max_minutes and time.monotonic() - begin > 60 * max_minutes):
                 break
-            for group in optimiser.param_groups:
-                group["lr"] = config.learning_rate * one_cycle(at, config.steps)
             batch = ScorerSample(*(getattr(batch, f.name).to(device) for f in fields(ScorerSample)))
             angle = batch.angle.reshape(config.queries, -1)
             logits = logits_of(network, scorer, batch)
             loss = scorer_loss(logits, angle)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
-            optimiser.step()
-            average.update(scorer)
+            descend(scorer, optimiser, average, loss, config.learning_rate * one_cycle(at, config.steps))
             step += 1
             best = angle.gather(1, logits.argmax(1, keepdim=True))
             running.add(loss=loss.detach(), best_within_25=(best < NEAR).float().mean())

@@ -21,7 +21,7 @@ from training.crew import kept_scenes, made_with
 from training.flags import add_fields, check, taken_fields
 from training.journal import Journal
 from training.looks import Looks
-from training.loop import Average, Running, differing, load_checkpoint, one_cycle, save_checkpoint
+from training.loop import Average, Running, descend, differing, load_checkpoint, one_cycle, save_checkpoint
 from training.signals import signals_kept
 
 FINE = torch.cat([torch.tensor([0.02, 0.035]), torch.arange(0.05, 0.51, 0.05)])
@@ -124,14 +124,8 @@ def train(config: VerifierTraining, looks: Looks, features: str, folder: Path, s
         for evidence, error, scene in batches(looks, config, step):
             if came or step >= config.steps:
                 break
-            for group in optimiser.param_groups:
-                group["lr"] = config.learning_rate * one_cycle(step, config.steps)
             loss = verifier_loss(network(evidence), error, scene, config.sharpness)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            average.update(network)
+            descend(network, optimiser, average, loss, config.learning_rate * one_cycle(step, config.steps))
             step += 1
             running.add(loss=loss.detach())
             journal.advance()

@@ -10,7 +10,7 @@ import torch
 from flowpose_ros.estimation.depth import DepthOptions, DepthShares, depth_at, depth_shares
 from flowpose_ros.estimation.icp import refine_icp, tied
 from flowpose_ros.estimation.networks import Networks
-from flowpose_ros.estimation.support import residual_covariance, supporting
+from flowpose_ros.estimation.support import residual_covariance
 from flowpose_ros.estimation.views import FrameTensors, Shapes, Views, sane
 from flowpose_ros.geometry.camera import CropCamera, project
 from flowpose_ros.geometry.crops import crop_for_poses
@@ -168,3 +168,11 @@ def fitted_to_surface(views: Views, shapes: Shapes, T_crop_obj: torch.Tensor, de
     measured = depth_at(depth, project(surface, K)).view_as(r.depth)
     return T, depth_shares(surface[..., 2].view_as(r.depth), r.mask, measured,
                            options.agreement_distance(shapes.diameter))
+
+
+def supporting(update: Update, T_crop_obj: torch.Tensor, K: torch.Tensor, inlier_px: float) -> torch.Tensor:
+    """Which cells [B,1,h,w] of an update have flow that ends within `inlier_px` of where poses [B,4,4] under K [B,3,3]
+    put their object points."""
+    points = transform_points(T_crop_obj, update.xyz.flatten(2).transpose(1, 2))
+    reprojected = project(points, K).transpose(1, 2).reshape_as(update.pixel)
+    return (update.pixel + update.field.flow - reprojected).norm(dim=1, keepdim=True) < inlier_px

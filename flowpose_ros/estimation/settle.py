@@ -87,9 +87,9 @@ def stepped(target: Target, trail: Trail, looks: Look, scores: torch.Tensor, siz
 
 def nearer(target: Target, look: Look, size: int, updates: int, depth_options: DepthOptions) -> torch.Tensor:
     """T_cam_obj [B,4,4] of a look after updates in crops of `size` pixels, fitted to the depth where there is any."""
-    T_cam_obj = look.T_cam_obj
+    T_cam_obj, reach = look.T_cam_obj, farthest(look)
     for _ in range(updates):
-        T_cam_obj = updated(target, T_cam_obj, size, farthest(look))
+        T_cam_obj = updated(target, T_cam_obj, size, reach)
     if look.depth is None or not depth_options.icp_iterations:
         return T_cam_obj
     views = target.render(T_cam_obj) if updates else look.views

@@ -9,9 +9,8 @@ import torch
 from flowpose_ros.estimation.look import Look, Target
 from flowpose_ros.estimation.refine_genflow import last_update
 from flowpose_ros.estimation.views import Shape, Shapes, Views
-from flowpose_ros.geometry.camera import project
 from flowpose_ros.geometry.pnp import PnpProblem, from_transform, normalise_weights, pose_covariance
-from flowpose_ros.geometry.transforms import covariance_at, skew, transform_points
+from flowpose_ros.geometry.transforms import covariance_at, skew
 from flowpose_ros.networks.flow import Update
 
 
@@ -37,14 +36,6 @@ def flow_support(target: Target, look: Look) -> Support:
     stretch = target.networks.pose_score.stretch[int(target.frame.depth is not None)]
     free = target.shape.model.symmetries.free_covariance(look.T_cam_obj)
     return Support(stretch * residual + free, spread)
-
-
-def supporting(update: Update, T_crop_obj: torch.Tensor, K: torch.Tensor, inlier_px: float) -> torch.Tensor:
-    """Which cells [B,1,h,w] of an update have flow that ends within `inlier_px` of where poses [B,4,4] under K [B,3,3]
-    put their object points."""
-    points = transform_points(T_crop_obj, update.xyz.flatten(2).transpose(1, 2))
-    reprojected = project(points, K).transpose(1, 2).reshape_as(update.pixel)
-    return (update.pixel + update.field.flow - reprojected).norm(dim=1, keepdim=True) < inlier_px
 
 
 def residual_covariance(shape: Shape | Shapes, update: Update, views: Views) -> torch.Tensor:

@@ -1,8 +1,9 @@
-"""Read the JSON files of a dataset, with errors that name the file and the entry."""
+"""Read JSON files, and mappings in YAML, with errors that name the file and the entry."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +18,23 @@ def read_json(path: Path, kind: type) -> Any:
 
     Raises DatasetError when the file is missing, not JSON, or of another kind.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: expected a file, got nothing there") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DatasetError(f"{path}: expected JSON, got {error}") from None
-    if not isinstance(content, kind):
-        raise DatasetError(f"{path}: expected a JSON {kind.__name__}, got {type(content).__name__}")
-    return content
+    return _read(Path(path), json.loads, "JSON", kind)
 
 
 def read_mapping(path: Path) -> dict:
     """The content of a JSON or YAML file that maps names to values; raises DatasetError as read_json does."""
-    if path.suffix.lower() == ".json":
-        return read_json(path, dict)
+    return read_json(path, dict) if path.suffix.lower() == ".json" else _read(path, yaml.safe_load, "YAML", dict)
+
+
+def _read(path: Path, parse: Callable[[str], Any], language: str, kind: type) -> Any:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DatasetError(f"{path}: expected a file, got nothing there") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise DatasetError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise DatasetError(f"{path}: expected a YAML mapping, got {type(content).__name__}")
+        raise DatasetError(f"{path}: expected {language}, got {' '.join(str(error).split())}") from None
+    if not isinstance(content, kind):
+        raise DatasetError(f"{path}: expected a {language} {kind.__name__}, got {type(content).__name__}")
     return content
 
 

@@ -323,6 +323,16 @@ def test_an_object_that_gives_no_depth_is_judged_and_moved_as_without_any(target
     assert farthest(look).tolist() == pytest.approx([0.7]) and farthest(target.look(poses[:1])).tolist() == pytest.approx([0.1])
 
 
+@pytest.mark.parametrize("share, moves", [(0.05, False), (0.5, True)])
+def test_nothing_is_fitted_to_an_object_of_which_hardly_anything_is_measured(target, truth, share, moves):
+    views = target.look(truth[None]).views
+    mask = views.rendering.mask
+    first = (mask.flatten(1).cumsum(1) <= share * mask.sum()).view_as(mask) & mask
+    nearer_by = torch.where(first, views.rendering.depth - 0.004, torch.zeros(()))
+    fitted = fit_surface(target, views, nearer_by, DepthOptions())
+    assert ((fitted - truth)[0, 2, 3].abs() > 0.002) == moves
+
+
 def test_beyond_the_image_its_border_goes_on(target):
     wall = replace(target.frame, image=torch.full_like(target.frame.image, 0.25))
     camera = crop_around(torch.tensor([[0.4, 0.3, 1.0]]), torch.tensor([0.2]), 64)  # a corner of the image

@@ -121,6 +121,13 @@ def test_a_part_of_the_sensor_that_is_binned_sees_the_same_rays(rectified):
         assert np.allclose(np.linalg.solve(camera.K, [*pixel, 1]), np.linalg.solve(whole, [*sensor, 1]))
 
 
+@pytest.mark.parametrize("model, d", [("plumb_bob", [0.5, 0, 0, 0, 0]), ("equidistant", [1.5, 0, 0, 0])])
+def test_where_a_rectified_image_shows_nothing_its_border_goes_on_and_depth_is_none(model, d):
+    camera = read(info(distortion_model=model, d=[float(value) for value in d]))
+    assert (camera.rectify_nearest(np.ones((240, 320), np.float32)) == 0).any()
+    assert (camera.rectify(np.full((240, 320, 3), 90, np.uint8)) == 90).all()
+
+
 @pytest.mark.parametrize("model", DISTORTIONS)
 def test_a_part_of_a_distorted_image_is_rectified(model):
     spot = np.array([[120.0, 90.0]])

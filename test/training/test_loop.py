@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from two_processes import gradients_of, share_gradients, tiny_module
 
-from training.loop import (Average, Running, agreed, average_gradients, join_processes, load_checkpoint,
+from training.loop import (Average, Running, agreed, average_gradients, descend, join_processes, load_checkpoint,
                            one_cycle, said_by_first, save_checkpoint)
 
 
@@ -225,3 +225,12 @@ def test_two_processes_share_their_mean_gradient_and_their_decisions(tmp_path):
             torch.testing.assert_close(gradient, (own[0][name] + own[1][name]) / 2)
             assert not torch.allclose(gradient, own[0][name])
             assert torch.equal(gradient, found[0]["gradients"][name])
+
+
+def test_a_step_is_no_longer_than_its_rate_and_counts_in_the_average():
+    module = nn.Linear(3, 1, bias=False)
+    begin, average = module.weight.detach().clone(), Average(module)
+    optimiser = torch.optim.SGD(module.parameters(), lr=9.0)
+    descend(module, optimiser, average, 1e6 * module.weight.sum(), 0.01)
+    assert (module.weight - begin).norm().item() == pytest.approx(0.01, rel=1e-3)
+    assert not torch.equal(average.state["weight"], begin)
